@@ -1,0 +1,123 @@
+//! System calls: a number in rax, words in rdi, rsi, r8, r9, r10, r11.
+//!
+//! A server enters by SYSENTER with its return address in rdx and its stack pointer in rcx, and comes back by
+//! SYSEXIT to both. Only these two survive: every other register is given up. rax comes back as a status: 0, the
+//! number of a [`crate::refused::Refused`], or for `ReplyReceive` a [`Received`].
+
+/// The system calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Call {
+    /// Answer the message received last, if one is unanswered, and wait for the next.
+    /// The words are the answer; to receive without answering, [`NO_REPLY`] is or-ed to the number.
+    ReplyReceive = 0,
+    /// Call a portal: word 0 is the handle, word 1 how many bytes of the message page travel. Waits for the answer:
+    /// word 0 says how many bytes came back into the message page.
+    Send = 1,
+    /// An operation on a VM: word 0 is the handle, the rest as [`crate::memop`] says.
+    MemOp = 2,
+    /// Let a parked vCPU go on: word 0 is the handle, words 1 and 2 are those of [`crate::exit::Resume`].
+    /// One that is not parked gets the window request of the resume, or is refused with `NotParked`.
+    Run = 3,
+    /// Ask for a notification [`notice::TIMER`] when the time-stamp counter reaches word 0; 0 cancels.
+    Timer = 4,
+    /// Print word 1 bytes of the message page, from [`LINE_OFFSET`] on, as a log line of level word 0 (1 error to 5
+    /// trace).
+    Log = 5,
+    /// End the system: word 0 is the handle of the machine, word 1 an [`End`].
+    PowerOff = 6,
+    /// Report one figure for the summary: word 1 bytes of the message page from [`LINE_OFFSET`] on, `key value`.
+    Stat = 7,
+}
+
+/// Or-ed to [`Call::ReplyReceive`]: receive without answering.
+pub const NO_REPLY: u64 = 1 << 8;
+
+/// Where in the message page a line to print begins; at most [`LINE`] bytes.
+pub const LINE_OFFSET: usize = 4096 - LINE;
+/// Longest line to print, in bytes.
+pub const LINE: usize = 512;
+
+impl Call {
+    /// The call of that number.
+    #[must_use]
+    pub const fn from_number(number: u64) -> Option<Self> {
+        match number {
+            0 => Some(Self::ReplyReceive),
+            1 => Some(Self::Send),
+            2 => Some(Self::MemOp),
+            3 => Some(Self::Run),
+            4 => Some(Self::Timer),
+            5 => Some(Self::Log),
+            6 => Some(Self::PowerOff),
+            7 => Some(Self::Stat),
+            _ => None,
+        }
+    }
+}
+
+/// What `ReplyReceive` came back with, in rax.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Received {
+    /// A [`crate::fault::Fault`].
+    Fault = 0,
+    /// An [`crate::exit::Exit`].
+    Exit = 1,
+    /// A call: word 0 is the caller's badge (its VM), word 1 the length of what is in the message page.
+    Call = 2,
+    /// Notifications: word 0 has the bits of [`notice`] that were signalled.
+    Notice = 3,
+    /// The last reply was refused with word 5; words 0 to 3 are the fault again.
+    RefusedReply = 4,
+}
+
+impl Received {
+    /// The kind of that number.
+    #[must_use]
+    pub const fn from_number(number: u64) -> Option<Self> {
+        match number {
+            0 => Some(Self::Fault),
+            1 => Some(Self::Exit),
+            2 => Some(Self::Call),
+            3 => Some(Self::Notice),
+            4 => Some(Self::RefusedReply),
+            _ => None,
+        }
+    }
+}
+
+/// The bits of a notification word.
+pub mod notice {
+    /// The time asked for by `Timer` has come.
+    pub const TIMER: u64 = 1;
+    /// A task has stopped; for supervisors.
+    pub const TASK_STOPPED: u64 = 2;
+}
+
+/// How a system ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum End {
+    /// The guest powered off or rebooted: what a system is for.
+    Done = 0,
+    /// The guest failed: a triple fault, an impossible state, a forbidden access.
+    GuestFailed = 1,
+    /// A server stopped that the system needs.
+    ServerFailed = 2,
+    /// The kernel found something broken, or the machine lacks something.
+    KernelFailed = 3,
+}
+
+impl End {
+    /// The end of that number; an unknown one is a failed server's.
+    #[must_use]
+    pub const fn from_number(number: u64) -> Self {
+        match number {
+            0 => Self::Done,
+            1 => Self::GuestFailed,
+            3 => Self::KernelFailed,
+            _ => Self::ServerFailed,
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The manifest: a system as one page of data.
+//!
+//! `xtask` reads `boot/*.toml`, checks it and packs this type as postcard; the boot loader hands it to the kernel
+//! as the module named [`MODULE`]; every task finds the same bytes mapped read-only at
+//! [`crate::layout::MANIFEST`].
+
+use heapless::{String, Vec};
+use serde::{Deserialize, Serialize};
+
+/// The command line of the boot module that holds the manifest.
+pub const MODULE: &str = "manifest";
+/// Most tasks in one system.
+pub const MAX_TASKS: usize = 8;
+/// Most VMs in one system.
+pub const MAX_VMS: usize = 4;
+/// Most vCPUs in one VM.
+pub const MAX_VCPUS: usize = 4;
+/// Most boot modules mapped into one task.
+pub const MAX_MODULES: usize = 4;
+/// Most I/O port ranges given to one task.
+pub const MAX_PORTS: usize = 8;
+/// Most options of one task.
+pub const MAX_OPTIONS: usize = 16;
+
+/// The name of a task, a VM, a boot module.
+pub type Name = String<32>;
+
+/// A whole system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The protocol that packed it; the kernel refuses one it does not understand.
+    pub version: crate::version::Version,
+    /// The system's name, for people.
+    pub name: Name,
+    /// The most detailed level that kernel and servers print.
+    pub log: LogLevel,
+    /// Whether the kernel proves EPT ⇔ frame table before it powers off.
+    pub check: bool,
+    /// The tasks, in the order they are started.
+    pub tasks: Vec<Task, MAX_TASKS>,
+    /// The virtual machines.
+    pub vms: Vec<Vm, MAX_VMS>,
+}
+
+/// A user-mode program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// Its name.
+    pub name: Name,
+    /// The boot module that holds its ELF image.
+    pub image: Name,
+    /// Threads of a higher priority run first; vCPUs run at priority 0.
+    pub priority: u8,
+    /// Frames it owns from the start, in 4 KiB pages: one contiguous run.
+    pub frames: u32,
+    /// Whether it may power the machine off, and is told when a task or a VM ends.
+    pub supervisor: bool,
+    /// The I/O ports it may touch.
+    pub ports: Vec<Ports, MAX_PORTS>,
+    /// Boot modules that it sees read-only.
+    pub modules: Vec<Name, MAX_MODULES>,
+    /// What the task itself reads: policy and its parameters, console settings.
+    pub options: Vec<Setting, MAX_OPTIONS>,
+}
+
+/// I/O ports `first..=last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    /// The first port.
+    pub first: u16,
+    /// The last port, included.
+    pub last: u16,
+}
+
+/// One `key = value` for a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// The key, as in the TOML file.
+    pub key: Name,
+    /// The value, as text.
+    pub value: String<64>,
+}
+
+/// A virtual machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vm {
+    /// Its name.
+    pub name: Name,
+    /// The task that serves its EPT violations. Without one the VM stops at its first fault.
+    pub pager: Option<Name>,
+    /// The task that serves every other exit.
+    pub server: Name,
+    /// How many vCPUs.
+    pub vcpus: u8,
+    /// RAM, in 4 KiB pages.
+    pub memory: u32,
+    /// Frames donated for its EPT and window tables before it starts, taken from the pager's share.
+    pub tables: u16,
+    /// What it runs.
+    pub guest: Guest,
+}
+
+/// What a VM runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    /// How it is started.
+    pub protocol: BootProtocol,
+    /// The boot module with the kernel.
+    pub kernel: Name,
+    /// Further boot modules: the initrd of Linux, the modules of a multiboot kernel.
+    pub modules: Vec<Name, MAX_MODULES>,
+    /// The kernel's command line.
+    pub command_line: String<256>,
+}
+
+/// How a guest kernel is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BootProtocol {
+    /// Linux x86 boot protocol, 64-bit entry (Documentation/arch/x86/boot.rst).
+    Linux,
+    /// Multiboot 1, ELF32 or a.out kludge, 32-bit protected mode entry.
+    Multiboot,
+    /// Raw bytes at [`crate::layout::FLAT_GUEST`], entered there in 64-bit mode.
+    Flat,
+}
+
+/// The most detailed level that is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogLevel {
+    /// Only what ends something.
+    Error,
+    /// And what is wrong but survived.
+    Warn,
+    /// And milestones.
+    Info,
+    /// And decisions.
+    Debug,
+    /// And every message.
+    Trace,
+}
+
+impl Manifest {
+    /// The task of that name, and its place in [`Manifest::tasks`].
+    #[must_use]
+    pub fn task(&self, name: &str) -> Option<(usize, &Task)> {
+        self.tasks.iter().enumerate().find(|(_, task)| task.name == name)
+    }
+}
+
+impl Task {
+    /// The value of the option `key`, if the manifest has it.
+    #[must_use]
+    pub fn option(&self, key: &str) -> Option<&str> {
+        self.options.iter().find(|setting| setting.key == key).map(|setting| setting.value.as_str())
+    }
+}

@@ -1,0 +1,109 @@
+//! Slot: a VM's server tells its pager which guest-physical ranges are memory. Postcard, by `Send`.
+
+use crate::grant::Gfn;
+use crate::lifecycle::Hello;
+use crate::refused::Refused;
+use bitflags::bitflags;
+use serde::{Deserialize, Serialize};
+
+/// The number of a slot, chosen by the VM's server; unique in its address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SlotId(pub u16);
+
+/// Which of a vCPU's two views of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Space {
+    /// Outside system-management mode.
+    #[default]
+    Normal,
+    /// In system-management mode.
+    Smm,
+}
+
+bitflags! {
+    /// How a slot behaves; names as in KVM.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    pub struct SlotFlags: u32 {
+        /// Guest writes become MMIO.
+        const READONLY = 1;
+        /// Guest writes are recorded.
+        const LOG_DIRTY_PAGES = 2;
+        /// Seen only by the VM's normal address space itself.
+        const PRIVATE = 4;
+    }
+}
+
+/// A range of guest-physical memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// Its number.
+    pub id: SlotId,
+    /// Its address space.
+    pub space: Space,
+    /// Its first frame.
+    pub base: Gfn,
+    /// Its length in 4 KiB frames.
+    pub pages: u64,
+    /// How it behaves.
+    pub flags: SlotFlags,
+}
+
+/// What a VM's server asks of its pager.
+///
+/// Who asks: the task that serves the VM, on the handle [`crate::layout::handle::pager`]. Each request is answered by
+/// one [`SlotReply`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SlotRequest {
+    /// Before anything else. Answered by `Hello`, or by `Refused(Version)`.
+    Hello(Hello),
+    /// A new slot. When it is accepted, faults in it are answered with its memory.
+    Create(Slot),
+    /// The slot is gone and nothing of it is mapped any more.
+    Delete(Space, SlotId),
+    /// The slot keeps its memory and lies at another place.
+    Move(Space, SlotId, Gfn),
+    /// The slot behaves in another way from now on.
+    SetFlags(Space, SlotId, SlotFlags),
+    /// The pager reports its figures of the VM for the summary. A server asks before it ends the system.
+    Stats,
+}
+
+/// What a pager answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SlotReply {
+    /// The answer to `Hello`.
+    Hello(Hello),
+    /// Done.
+    Done,
+    /// Not done; nothing has changed.
+    Refused(SlotRefused),
+}
+
+/// Why a pager refuses a slot request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SlotRefused {
+    /// The bytes are no request, or a variant that this version does not have.
+    Malformed,
+    /// Another major version of the protocol.
+    Version,
+    /// `Hello` has not been said.
+    NoHello,
+    /// No pages, or more than the guest-physical width.
+    BadSize,
+    /// It would end beyond the guest-physical width.
+    BeyondGuest,
+    /// It would share frames with the slot of this number.
+    Overlap(SlotId),
+    /// A slot of this number exists.
+    Exists,
+    /// No slot of this number exists.
+    NoSuchSlot,
+    /// The table of slots is full.
+    TooMany,
+    /// A flag that this pager does not have.
+    UnknownFlag,
+    /// Its pages do not fit into the frames that the pager has.
+    OutOfMemory,
+    /// The kernel refused what the request needs.
+    Kernel(Refused),
+}
