@@ -1,0 +1,193 @@
+//! The fixed mappings of a task, as safe types. See [`ipc_proto::layout`].
+#![expect(unsafe_code, reason = "the kernel maps these pages at fixed addresses")]
+
+use core::cell::Cell;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::{ptr, slice};
+use ipc_proto::layout::{self, BootInfo, ModuleInfo};
+use ipc_proto::manifest::{MAX_VCPUS, Manifest};
+use ipc_proto::state::VcpuState;
+use ipc_proto::wire;
+
+/// What the kernel told this task at its start.
+pub struct Task {
+    /// Addresses, frames, modules.
+    pub info: BootInfo,
+    /// The whole system.
+    pub manifest: Manifest,
+}
+
+impl Task {
+    /// Reads boot information and manifest from where the kernel mapped them.
+    pub(crate) fn read() -> Self {
+        // SAFETY: the kernel maps one read-only page there for as long as the task lives.
+        let page = unsafe { slice::from_raw_parts(layout::BOOT_INFO as *const u8, 4096) };
+        let len = usize::from(u16::from_le_bytes([page[0], page[1]]));
+        let info: BootInfo = wire::decode(&page[2..2 + len]).expect("boot information of this version");
+        // SAFETY: the kernel maps that many bytes read-only there for as long as the task lives.
+        let bytes =
+            unsafe { slice::from_raw_parts(layout::MANIFEST as *const u8, info.manifest_len as usize) };
+        let manifest = wire::decode(bytes).expect("a manifest of this version");
+        Self { info, manifest }
+    }
+
+    /// This task's entry in the manifest.
+    #[must_use]
+    pub fn entry(&self) -> &ipc_proto::manifest::Task {
+        &self.manifest.tasks[usize::from(self.info.task)]
+    }
+
+    /// The bytes of the boot module `name`, if the manifest gave it to this task.
+    #[must_use]
+    pub fn module(&self, name: &str) -> Option<&'static [u8]> {
+        self.info.modules.iter().find(|module| module.name == name).map(bytes_of)
+    }
+}
+
+fn bytes_of(module: &ModuleInfo) -> &'static [u8] {
+    // SAFETY: the kernel maps that many bytes read-only there for as long as the task lives.
+    unsafe { slice::from_raw_parts(module.address as *const u8, module.len as usize) }
+}
+
+/// The thread's message page, one byte at a time: the kernel reads and writes it during calls.
+pub(crate) fn message() -> &'static [Cell<u8>] {
+    // SAFETY: the kernel maps the page read-write for as long as the task lives, the task has one thread, and the
+    // kernel touches the page only inside of system calls; a `Cell` lets it change between two of them.
+    unsafe { slice::from_raw_parts(layout::MESSAGE as *const Cell<u8>, 4096) }
+}
+
+/// Copies from the message page.
+pub fn read_message(bytes: &mut [u8]) {
+    for (byte, cell) in bytes.iter_mut().zip(message()) {
+        *byte = cell.get();
+    }
+}
+
+/// Copies into the message page.
+pub fn write_message(bytes: &[u8]) {
+    for (byte, cell) in bytes.iter().zip(message()) {
+        cell.set(*byte);
+    }
+}
+
+/// The state page of a vCPU that this task serves. Taken once for each vCPU.
+pub struct StatePage(&'static mut VcpuState);
+
+impl StatePage {
+    /// The page of vCPU `vcpu` of VM `vm`.
+    ///
+    /// # Panics
+    /// When it has been taken before, or does not exist.
+    #[must_use]
+    pub fn take(vm: usize, vcpu: usize) -> Self {
+        static TAKEN: [AtomicBool; 16] = [const { AtomicBool::new(false) }; 16];
+        let index = vm * MAX_VCPUS + vcpu;
+        assert!(!TAKEN[index].swap(true, Ordering::Relaxed), "state page {index} is taken once");
+        let address = layout::VCPU_STATE + index as u64 * 4096;
+        // SAFETY: the kernel maps the page read-write for the VM's server as long as it lives; `TAKEN` makes the
+        // reference unique. The kernel changes the page only while a system call of this thread is under way.
+        Self(unsafe { &mut *(address as *mut VcpuState) })
+    }
+}
+
+impl core::ops::Deref for StatePage {
+    type Target = VcpuState;
+    fn deref(&self) -> &VcpuState {
+        self.0
+    }
+}
+
+impl core::ops::DerefMut for StatePage {
+    fn deref_mut(&mut self) -> &mut VcpuState {
+        self.0
+    }
+}
+
+/// The memory of a VM, as its server sees it: every first touch of a page is a fault that the pager answers.
+///
+/// An access to an address that is no RAM stops this task: ask the slots first.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    base: u64,
+    size: u64,
+}
+
+impl Window {
+    /// The window on VM `vm`, of which `size` bytes from guest-physical 0 on may be touched.
+    #[must_use]
+    pub const fn new(vm: usize, size: u64) -> Self {
+        Self { base: layout::WINDOW + vm as u64 * layout::WINDOW_STRIDE, size }
+    }
+
+    fn place(&self, gpa: u64, len: usize) -> Option<*mut u8> {
+        let end = gpa.checked_add(len as u64)?;
+        (end <= self.size).then(|| (self.base + gpa) as *mut u8)
+    }
+
+    /// Reads guest memory; false when it is not all in the window.
+    #[must_use]
+    pub fn read(&self, gpa: u64, bytes: &mut [u8]) -> bool {
+        let Some(from) = self.place(gpa, bytes.len()) else { return false };
+        // SAFETY: `place` keeps inside the window, which belongs to the guest: no Rust object lies there. The copy is
+        // of bytes, for which every value is valid.
+        unsafe { ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len()) };
+        true
+    }
+
+    /// Writes guest memory; false when it is not all in the window.
+    #[must_use]
+    pub fn write(&self, gpa: u64, bytes: &[u8]) -> bool {
+        let Some(to) = self.place(gpa, bytes.len()) else { return false };
+        // SAFETY: as in `read`.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        true
+    }
+}
+
+/// The bytes of a frame that this task owns.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameBytes(*mut u8);
+
+/// The bytes of frame `pfn` in this task.
+#[must_use]
+pub const fn frame(pfn: u64) -> FrameBytes {
+    FrameBytes((layout::FRAMES + pfn * 4096) as *mut u8)
+}
+
+impl FrameBytes {
+    /// Fills the frame with zeros. Touching a frame that the task does not own stops the task.
+    pub fn clear(self) {
+        // SAFETY: the range of `layout::FRAMES` holds frames only: no Rust object of this task lies there, and a frame
+        // that is not this task's is not mapped.
+        unsafe {
+            core::arch::asm!("rep stosq", inout("rcx") 512u64 => _, inout("rdi") self.0 => _, in("rax") 0u64, options(nostack));
+        }
+    }
+
+    /// Word `index` of the frame's 1024; the index wraps.
+    #[inline(always)]
+    #[must_use]
+    pub fn word(self, index: usize) -> u32 {
+        // SAFETY: as in `clear`; the index stays inside the frame, whose words are aligned.
+        unsafe { self.0.cast::<u32>().wrapping_add(index & 1023).read() }
+    }
+
+    /// Writes word `index` of the frame's 1024; the index wraps.
+    #[inline(always)]
+    pub fn set_word(self, index: usize, value: u32) {
+        // SAFETY: as in `word`.
+        unsafe { self.0.cast::<u32>().wrapping_add(index & 1023).write(value) };
+    }
+
+    /// Copies the frame out.
+    pub fn read(self, page: &mut [u8; 4096]) {
+        // SAFETY: as in `clear`.
+        unsafe { ptr::copy_nonoverlapping(self.0, page.as_mut_ptr(), 4096) };
+    }
+
+    /// Copies `page` into the frame.
+    pub fn write(self, page: &[u8; 4096]) {
+        // SAFETY: as in `clear`.
+        unsafe { ptr::copy_nonoverlapping(page.as_ptr(), self.0, 4096) };
+    }
+}
