@@ -1,0 +1,268 @@
+//! Objects at boot: tasks, threads, VMs, vCPUs, from what the manifest says.
+
+use super::{Boot, Why, why};
+use crate::arch::boot_memory::BootFrames;
+use crate::arch::door::TrapFrame;
+use crate::arch::paging::Space;
+use crate::arch::vmx::root::{EptCapabilities, guest_physical_bits};
+use crate::arch::vmx::{ept_entry, guest};
+use crate::arch::{GuestCpu, vmx};
+use crate::core::{Core, PRIORITIES};
+use crate::load::Builder;
+use crate::memop;
+use crate::system::System;
+use crate::task::{Handle, Task};
+use crate::thread::Thread;
+use crate::vcpu::{CLASSES, Vcpu};
+use crate::vm::Vm;
+use core::sync::atomic::{AtomicBool, AtomicU64};
+use heapless::Vec;
+use ipc_proto::grant::{Pfn, Rights};
+use ipc_proto::layout::{self, BootInfo, ModuleInfo, handle};
+use ipc_proto::manifest::{self, MAX_TASKS, MAX_VCPUS, MAX_VMS, MODULE, Manifest, Name};
+use ipc_proto::version::PROTOCOL;
+use ipc_proto::wire;
+use spin::Mutex;
+
+/// A task that is loaded but has no handles yet.
+pub struct Loaded {
+    space: Space,
+    entry: u64,
+    message: Pfn,
+    first_pfn: Pfn,
+}
+
+impl Boot {
+    /// Loads every task.
+    pub fn tasks(&mut self, tsc_hz: u64) -> Result<Vec<Loaded, MAX_TASKS>, Why> {
+        let mut loaded = Vec::new();
+        for (index, task) in self.manifest.tasks.clone().iter().enumerate() {
+            let done = self
+                .task(index, task, tsc_hz)
+                .map_err(|reason| why(format_args!("task {} cannot be loaded: {reason}", task.name)))?;
+            // As many as the manifest has.
+            let _ = loaded.push(done);
+        }
+        Ok(loaded)
+    }
+
+    fn task(&mut self, index: usize, task: &manifest::Task, tsc_hz: u64) -> Result<Loaded, &'static str> {
+        if usize::from(task.priority) >= PRIORITIES || task.priority == 0 {
+            return Err("its priority is not 1 to 7");
+        }
+        let image = self.module(&task.image).ok_or("its image is not among the boot modules")?;
+        let root = self.frames.address_space().ok_or("no memory for its tables")?;
+        let space = Space::new(root, index as u16 + 1, self.features);
+        let count = u64::from(task.frames);
+        let first_pfn =
+            self.frames.take(count, 512).ok_or("no run of free memory is as long as its frames")?;
+        let mut info = BootInfo {
+            protocol: PROTOCOL,
+            task: index as u8,
+            incarnation: 0,
+            tsc_hz,
+            manifest_len: self.module(MODULE).map_or(0, <[u8]>::len) as u32,
+            first_pfn: first_pfn.0,
+            frames: count - u64::from(self.donated(task)),
+            modules: Vec::new(),
+            vms: self.vms_of(task),
+            guest_physical_bits: guest_physical_bits(),
+        };
+        let modules = self.modules_of(task)?;
+        let mut builder = Builder { frames: &mut self.frames, memory: &self.memory, root };
+        let entry = builder.load(image)?;
+        for pfn in first_pfn.0..first_pfn.0 + count {
+            self.table.assign(Pfn(pfn), index as u8);
+            builder.map(layout::FRAMES + (pfn << 12), Pfn(pfn), Rights::READ | Rights::WRITE)?;
+        }
+        let mut address = layout::MODULES;
+        for (name, range) in modules {
+            builder.map_range(address, range.clone())?;
+            let len = range.end - range.start;
+            // As many as the manifest has.
+            let _ = info.modules.push(ModuleInfo { name, address, len });
+            address += len.next_multiple_of(4096);
+        }
+        let manifest =
+            self.modules.iter().find(|module| module.name == MODULE).map(|module| module.range.clone());
+        builder.map_range(layout::MANIFEST, manifest.ok_or("the manifest is gone")?)?;
+        let message = builder.map_new(layout::MESSAGE, Rights::READ | Rights::WRITE)?;
+        let info_page = builder.map_new(layout::BOOT_INFO, Rights::READ)?;
+        let mut bytes = [0; 4094];
+        let len = wire::encode(&info, &mut bytes).map_err(|_| "its boot information is too long")?;
+        self.memory.fill(info_page, 0, &(len as u16).to_le_bytes());
+        self.memory.fill(info_page, 2, &bytes[..len]);
+        Ok(Loaded { space, entry, message, first_pfn })
+    }
+
+    fn module(&self, name: &str) -> Option<&'static [u8]> {
+        self.modules.iter().find(|module| module.name == name).map(super::ram::Module::bytes)
+    }
+
+    fn modules_of(
+        &self,
+        task: &manifest::Task,
+    ) -> Result<Vec<(Name, core::ops::Range<u64>), { manifest::MAX_MODULES }>, &'static str> {
+        let found = task.modules.iter().map(|name| {
+            let module = self.modules.iter().find(|module| module.name == *name);
+            module.map(|module| (name.clone(), module.range.clone()))
+        });
+        found.collect::<Option<_>>().ok_or("a module that it shall see is not among the boot modules")
+    }
+
+    /// Frames of the task's share that become tables of its VMs.
+    fn donated(&self, task: &manifest::Task) -> u32 {
+        let vms = self.manifest.vms.iter().filter(|vm| vm.pager.as_ref() == Some(&task.name));
+        vms.map(|vm| u32::from(vm.tables)).sum()
+    }
+
+    fn vms_of(&self, task: &manifest::Task) -> Vec<u8, MAX_VMS> {
+        let vms = self.manifest.vms.iter().enumerate();
+        vms.filter(|(_, vm)| vm.server == task.name || vm.pager.as_ref() == Some(&task.name))
+            .map(|(index, _)| index as u8)
+            .collect()
+    }
+
+    /// Makes every VM, with an empty EPT and an empty pool.
+    pub fn vms(&mut self, tasks: &[Loaded]) -> Result<Vec<Vm, MAX_VMS>, Why> {
+        let mut made = Vec::new();
+        for (index, vm) in self.manifest.vms.iter().enumerate() {
+            let bad = |reason: &str| why(format_args!("VM {}: {reason}", vm.name));
+            let (server, _) =
+                self.manifest.task(&vm.server).ok_or_else(|| bad("its server is not a task"))?;
+            let pager = match &vm.pager {
+                Some(name) => Some(self.manifest.task(name).ok_or_else(|| bad("its pager is not a task"))?),
+                None => None,
+            };
+            if vm.vcpus == 0 || usize::from(vm.vcpus) > MAX_VCPUS {
+                return Err(bad("it has no vCPU, or too many"));
+            }
+            if pager.is_some_and(|(_, task)| task.frames < self.donated(task)) {
+                return Err(bad("its pager has fewer frames than its tables need"));
+            }
+            let root = self.frames.cleared(1).ok_or_else(|| bad("no memory for its EPT"))?;
+            let exits_to = pager.map_or(server, |(pager, _)| pager);
+            let vm = Vm {
+                id: index as u8,
+                root,
+                eptp: ept_entry::pointer(root, EptCapabilities::read()),
+                pager: pager.map(|(pager, _)| pager as u8),
+                server: server as u8,
+                exit_space: tasks[exits_to].space,
+                bits: guest_physical_bits(),
+                pool: Mutex::default(),
+                mmu_seq: AtomicU64::new(1),
+                mapped: AtomicU64::new(0),
+            };
+            self.table.assign_root(root, index as u8);
+            // As many as the manifest has.
+            let _ = made.push(vm);
+        }
+        Ok(made)
+    }
+}
+
+/// The threads of all tasks: each begins at its image's entry.
+pub fn threads(tasks: &[Loaded], manifest: &Manifest) -> Vec<Thread, MAX_TASKS> {
+    let priorities = manifest.tasks.iter().map(|task| task.priority);
+    let all = tasks.iter().zip(priorities);
+    all.map(|(task, priority)| {
+        Thread::new(TrapFrame::start(task.entry, layout::STACK_TOP), task.message, priority)
+    })
+    .collect()
+}
+
+/// Gives every task its handles.
+pub fn finished(
+    tasks: Vec<Loaded, MAX_TASKS>,
+    manifest: &Manifest,
+    vms: &[Vm],
+) -> Result<Vec<Task, MAX_TASKS>, Why> {
+    let mut first_vcpu = 0;
+    let mut handles = [[Handle::Empty; handle::TABLE]; MAX_TASKS];
+    for (vm, entry) in vms.iter().zip(&manifest.vms) {
+        let index = usize::from(vm.id);
+        let server = &mut handles[usize::from(vm.server)];
+        server[usize::from(handle::vm(index))] = Handle::ReadVm(vm.id);
+        if let Some(pager) = vm.pager {
+            server[usize::from(handle::pager(index))] = Handle::Portal(vm.id, pager);
+        }
+        for vcpu in 0..entry.vcpus {
+            server[usize::from(handle::vcpu(index, usize::from(vcpu)))] = Handle::Vcpu(first_vcpu + vcpu);
+        }
+        if let Some(pager) = vm.pager {
+            handles[usize::from(pager)][usize::from(handle::vm(index))] = Handle::PagedVm(vm.id);
+        }
+        first_vcpu += entry.vcpus;
+    }
+    let all = tasks.into_iter().zip(manifest.tasks.iter().zip(handles));
+    Ok(all
+        .map(|(loaded, (entry, mut handles))| {
+            if entry.supervisor {
+                handles[usize::from(handle::MACHINE)] = Handle::Machine;
+            }
+            Task {
+                name: entry.name.clone(),
+                space: loaded.space,
+                first_pfn: loaded.first_pfn,
+                supervisor: entry.supervisor,
+                ports: entry.ports.clone(),
+                handles,
+                window_stale: AtomicBool::new(false),
+            }
+        })
+        .collect())
+}
+
+/// Donates the table frames that the manifest gives each VM: the last of its pager's share.
+pub fn fill_pools(system: &System, manifest: &Manifest) -> Result<(), Why> {
+    let mut given = [0u64; MAX_TASKS];
+    for (vm, entry) in system.vms.iter().zip(&manifest.vms) {
+        let Some(pager) = vm.pager else { continue };
+        let task = usize::from(pager);
+        for _ in 0..entry.tables {
+            given[task] += 1;
+            let pfn = system.tasks[task].first_pfn.0 + u64::from(manifest.tasks[task].frames) - given[task];
+            memop::donate(system, vm, pager, Pfn(pfn), 1)
+                .map_err(|refused| why(format_args!("VM {}: its tables: {refused}", entry.name)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes every vCPU, parked, and shows its state page to its server.
+pub fn vcpus(
+    core: &mut Core,
+    frames: &mut BootFrames,
+    manifest: &Manifest,
+    tables: [u64; 3],
+) -> Result<(), Why> {
+    let nothing_left = || why(format_args!("no memory for the vCPUs"));
+    let system = core.system;
+    let msr_bitmap = guest::msr_bitmap(frames).ok_or_else(nothing_left)?;
+    let owner = core::ptr::from_mut(core);
+    for (vm, entry) in system.vms.iter().zip(&manifest.vms) {
+        for number in 0..entry.vcpus {
+            let place = guest::Place {
+                ept_root: vm.root,
+                vpid: (usize::from(vm.id) * MAX_VCPUS) as u16 + u16::from(number) + 1,
+                space: vm.exit_space,
+                core: owner,
+                stack: core.stack(),
+                tables,
+                msr_bitmap,
+            };
+            let cpu: GuestCpu = vmx::guest::GuestCpu::new(frames, &place).ok_or_else(nothing_left)?;
+            let address =
+                layout::VCPU_STATE + (usize::from(vm.id) * MAX_VCPUS + usize::from(number)) as u64 * 4096;
+            let root = system.tasks[usize::from(vm.server)].space.root();
+            Builder { frames, memory: &system.memory, root }
+                .map(address, cpu.state_frame(), Rights::READ | Rights::WRITE)
+                .map_err(|reason| why(format_args!("{reason}")))?;
+            let ticks = frames.words(CLASSES).ok_or_else(nothing_left)?;
+            // As many as the manifest may have.
+            let _ = core.vcpus.push(Vcpu::new(vm.id, number, cpu, ticks));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! System calls: from number and words to what is done.
+
+use crate::core::{Context, Core, Next};
+use crate::task::Handle;
+use crate::thread::{Question, State};
+use crate::vcpu::Status;
+use crate::{exit, fail, log, memop};
+use heapless::String;
+use ipc_proto::call::{Call, End, LINE, LINE_OFFSET, NO_REPLY};
+use ipc_proto::exit::{Resume, ResumeFlags};
+use ipc_proto::refused::Refused;
+use ipc_proto::words::Words;
+
+/// Where a system call came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// Where it comes back to.
+    pub rip: u64,
+    /// Its stack pointer.
+    pub rsp: u64,
+}
+
+/// The end of a task's half of the address space: SYSEXIT must not go beyond.
+const TASK_END: u64 = 1 << 47;
+
+/// A system call of the thread that runs.
+#[inline]
+pub fn system_call(core: &mut Core, caller: Caller, number: u64, words: &Words) -> Next {
+    let Context::Thread(id) = core.current else { return core.pick() };
+    if caller.rip >= TASK_END || caller.rsp >= TASK_END {
+        return core.stop(id, format_args!("a system call from outside of the task's addresses"));
+    }
+    let thread = &mut core.threads[usize::from(id)];
+    thread.rip = caller.rip;
+    thread.rsp = caller.rsp;
+    if number == Call::ReplyReceive as u64 {
+        return core.reply_receive(id, words);
+    }
+    if number == Call::ReplyReceive as u64 | NO_REPLY {
+        return receive_only(core, id);
+    }
+    let done = match Call::from_number(number) {
+        None | Some(Call::ReplyReceive) => Err(Refused::UnknownCall),
+        Some(Call::Send) => return send(core, id, words),
+        Some(Call::MemOp) => memop::mem_op(core, id, words),
+        Some(Call::Run) => run(core, id, words),
+        Some(Call::Timer) => Ok(set_timer(core, id, words[0])),
+        Some(Call::Log) => print(core, id, words, log::from_server),
+        Some(Call::PowerOff) => power_off(core, id, words),
+        Some(Call::Stat) => print(core, id, words, log::figure_from_server),
+    };
+    let (status, words) = match done {
+        Ok(words) => (0, words),
+        Err(refused) => (refused as u64, [0; 6]),
+    };
+    core.run(Next::Deliver { thread: id, status, words })
+}
+
+/// Receives without an answer: what was asked last must not need one.
+fn receive_only(core: &mut Core, id: u8) -> Next {
+    match core.threads[usize::from(id)].serving {
+        Some(_) => core.back(id, Refused::Unanswered),
+        None => core.receive(id),
+    }
+}
+
+/// Calls a portal.
+fn send(core: &mut Core, id: u8, words: &Words) -> Next {
+    let (vm, to) = match core.system.tasks[usize::from(id)].handle(words[0]) {
+        Ok(Handle::Portal(vm, to)) => (vm, to),
+        Ok(_) => return core.back(id, Refused::BadHandle),
+        Err(refused) => return core.back(id, refused),
+    };
+    if words[1] > 4096 {
+        return core.back(id, Refused::BadLength);
+    }
+    if to == id || core.threads[usize::from(to)].state == State::Stopped {
+        return core.back(id, Refused::Unreachable);
+    }
+    let len = words[1] as u16;
+    core.threads[usize::from(id)].state = State::Asking(Question::Call { len, vm });
+    let question = core.question(Context::Thread(id));
+    core.ask(Context::Thread(id), to, question)
+}
+
+/// Lets a parked vCPU run.
+fn run(core: &mut Core, id: u8, words: &Words) -> Result<Words, Refused> {
+    let Handle::Vcpu(vcpu) = core.system.tasks[usize::from(id)].handle(words[0])? else {
+        return Err(Refused::BadHandle);
+    };
+    let resume = [words[1], words[2], 0, 0, 0, 0];
+    let resume = Resume::from_words(&resume).map_err(|_| Refused::UnknownVariant)?;
+    match core.vcpus[usize::from(vcpu)].status {
+        Status::Parked(exit) if !resume.flags.contains(ResumeFlags::PARK) => {
+            exit::apply(core, vcpu, &resume, exit);
+            core.make_ready(Context::Vcpu(vcpu));
+            Ok([0; 6])
+        }
+        _ if resume.flags == ResumeFlags::WINDOW && resume.write.is_empty() && resume.event.is_none() => {
+            core.load(vcpu);
+            core.vcpus[usize::from(vcpu)].cpu.set_interrupt_window(crate::arch::vmx::guest::Window::Wanted);
+            Ok([0; 6])
+        }
+        _ => Err(Refused::NotParked),
+    }
+}
+
+fn set_timer(core: &mut Core, id: u8, deadline: u64) -> Words {
+    core.threads[usize::from(id)].deadline = (deadline != 0).then_some(deadline);
+    core.arm_timer();
+    [0; 6]
+}
+
+/// Prints a line of the message page.
+fn print(core: &Core, id: u8, words: &Words, to: fn(&str, u64, &str)) -> Result<Words, Refused> {
+    let len = usize::try_from(words[1]).ok().filter(|len| *len <= LINE).ok_or(Refused::BadLength)?;
+    let page = core.threads[usize::from(id)].message;
+    let mut line = String::<LINE>::new();
+    for at in LINE_OFFSET..LINE_OFFSET + len {
+        let byte = core.system.memory.byte(page, at);
+        // What is not printable ASCII could pass for a line of somebody else.
+        let _ = line.push(if (0x20..0x7f).contains(&byte) { byte as char } else { '?' });
+    }
+    to(&core.system.tasks[usize::from(id)].name, words[0], &line);
+    Ok([0; 6])
+}
+
+/// Ends the system.
+fn power_off(core: &mut Core, id: u8, words: &Words) -> Result<Words, Refused> {
+    match core.system.tasks[usize::from(id)].handle(words[0])? {
+        Handle::Machine => {
+            let name = &core.system.tasks[usize::from(id)].name;
+            fail::end(core, End::from_number(words[1]), format_args!("{name} ends the system"))
+        }
+        _ => Err(Refused::BadHandle),
+    }
+}

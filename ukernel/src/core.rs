@@ -1,0 +1,322 @@
+//! A core: one CPU's threads, vCPUs and timer, and which of them runs.
+
+use crate::arch::apic::{self, Apic};
+use crate::arch::core_local::Stack;
+use crate::arch::cpu;
+use crate::arch::door::TrapFrame;
+use crate::arch::paging::{Cached, Space};
+use crate::arch::tables::Tables;
+use crate::system::System;
+use crate::thread::{ASKERS, State, Thread};
+use crate::vcpu::{Status, Vcpu};
+use core::sync::atomic::Ordering::Relaxed;
+use heapless::{Deque, Vec};
+use ipc_proto::manifest::{MAX_TASKS, MAX_VCPUS, MAX_VMS};
+use ipc_proto::words::Words;
+
+/// Priorities: vCPUs run at 0, threads at what the manifest says up to this less one.
+pub const PRIORITIES: usize = 8;
+
+/// What a core can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Context {
+    /// Nothing: it waits for an interrupt.
+    Idle,
+    /// A thread.
+    Thread(u8),
+    /// A vCPU.
+    Vcpu(u8),
+}
+
+/// How the kernel is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Into a guest.
+    Guest(u8),
+    /// Into a thread, out of its system call.
+    Deliver {
+        /// The thread.
+        thread: u8,
+        /// What rax says.
+        status: u64,
+        /// What the message registers say.
+        words: Words,
+    },
+    /// Into a thread, to where a trap interrupted it.
+    Resume(u8),
+    /// To wait for an interrupt.
+    Idle,
+}
+
+/// Who is ready, by priority.
+#[derive(Default)]
+struct Ready {
+    queues: [Deque<Context, ASKERS>; PRIORITIES],
+    /// Bit `n` is set when queue `n` is not empty.
+    filled: u32,
+}
+
+/// What was granted for windows, for the summary.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WindowCounts {
+    /// Faults that were answered with a grant.
+    pub faults: u64,
+    /// Grants.
+    pub grants: u64,
+    /// 4 KiB pages that they mapped.
+    pub pages: u64,
+}
+
+/// One CPU.
+pub struct Core {
+    /// What all cores share.
+    pub system: &'static System,
+    /// The threads, in the order of the tasks.
+    pub threads: Vec<Thread, MAX_TASKS>,
+    /// The vCPUs.
+    pub vcpus: Vec<Vcpu, { MAX_VMS * MAX_VCPUS }>,
+    /// Who runs.
+    pub current: Context,
+    /// Window faults that were answered.
+    pub window_counts: WindowCounts,
+    /// How often a message went to a server and an answer came back.
+    pub round_trips: u64,
+    ready: Ready,
+    tables: &'static mut Tables,
+    apic: Apic,
+    stack: Stack,
+    space: Option<Space>,
+    resident: Option<u8>,
+}
+
+impl Core {
+    /// A core without threads and vCPUs.
+    #[must_use]
+    pub fn new(system: &'static System, tables: &'static mut Tables, apic: Apic, stack: Stack) -> Self {
+        Self {
+            system,
+            threads: Vec::new(),
+            vcpus: Vec::new(),
+            current: Context::Idle,
+            window_counts: WindowCounts::default(),
+            round_trips: 0,
+            ready: Ready::default(),
+            tables,
+            apic,
+            stack,
+            space: None,
+            resident: None,
+        }
+    }
+
+    fn priority(&self, context: Context) -> usize {
+        match context {
+            Context::Thread(thread) => usize::from(self.threads[usize::from(thread)].priority),
+            Context::Vcpu(_) | Context::Idle => 0,
+        }
+    }
+
+    /// Whether someone is ready whose priority is higher than that of `context`.
+    #[inline]
+    fn outranked(&self, context: Context) -> bool {
+        self.ready.filled >> 1 >> self.priority(context) != 0
+    }
+
+    /// Puts `context` at the end of its queue.
+    pub fn make_ready(&mut self, context: Context) {
+        if let Context::Thread(thread) = context {
+            let thread = &mut self.threads[usize::from(thread)];
+            if core::mem::replace(&mut thread.queued, true) {
+                return;
+            }
+        }
+        let priority = self.priority(context);
+        // A queue has room for everyone.
+        let _ = self.ready.queues[priority].push_back(context);
+        self.ready.filled |= 1 << priority;
+    }
+
+    /// Runs `next`, or whoever is ready and outranks it.
+    #[inline]
+    pub fn run(&mut self, next: Next) -> Next {
+        let context = match next {
+            Next::Guest(vcpu) => Context::Vcpu(vcpu),
+            Next::Deliver { thread, .. } | Next::Resume(thread) => Context::Thread(thread),
+            Next::Idle => return self.pick(),
+        };
+        if self.outranked(context) {
+            self.defer(next);
+            return self.pick();
+        }
+        self.current = context;
+        next
+    }
+
+    /// Remembers `next` for later.
+    pub fn defer(&mut self, next: Next) {
+        match next {
+            Next::Guest(vcpu) => self.make_ready(Context::Vcpu(vcpu)),
+            Next::Deliver { thread, status, words } => {
+                self.threads[usize::from(thread)].state = State::Answered(status, words);
+                self.make_ready(Context::Thread(thread));
+            }
+            Next::Resume(thread) => {
+                self.threads[usize::from(thread)].state = State::Frame;
+                self.make_ready(Context::Thread(thread));
+            }
+            Next::Idle => {}
+        }
+    }
+
+    /// Picks whoever is ready with the highest priority.
+    pub fn pick(&mut self) -> Next {
+        while self.ready.filled != 0 {
+            let priority = self.ready.filled.ilog2() as usize;
+            let queue = &mut self.ready.queues[priority];
+            let context = queue.pop_front();
+            if queue.is_empty() {
+                self.ready.filled &= !(1 << priority);
+            }
+            if let Some(next) = context.and_then(|context| self.next_of(context)) {
+                self.current = context.unwrap_or(Context::Idle);
+                return next;
+            }
+        }
+        self.current = Context::Idle;
+        Next::Idle
+    }
+
+    fn next_of(&mut self, context: Context) -> Option<Next> {
+        match context {
+            Context::Idle => None,
+            Context::Vcpu(vcpu) => {
+                (self.vcpus[usize::from(vcpu)].status == Status::Ready).then_some(Next::Guest(vcpu))
+            }
+            Context::Thread(id) => {
+                let thread = &mut self.threads[usize::from(id)];
+                thread.queued = false;
+                match thread.state {
+                    State::Frame => Some(Next::Resume(id)),
+                    State::Answered(status, words) => {
+                        thread.state = State::Frame;
+                        Some(Next::Deliver { thread: id, status, words })
+                    }
+                    State::Receiving => self.next_message(id),
+                    State::Asking(_) | State::Stopped => None,
+                }
+            }
+        }
+    }
+
+    /// Makes `vcpu` the one whose registers the CPU holds.
+    #[inline]
+    pub fn load(&mut self, vcpu: u8) {
+        if self.resident != Some(vcpu) {
+            if let Some(before) = self.resident {
+                self.vcpus[usize::from(before)].cpu.unload();
+            }
+            self.vcpus[usize::from(vcpu)].cpu.load();
+            self.resident = Some(vcpu);
+        }
+    }
+
+    /// A guest was left: its exit entered the address space of its pager.
+    #[inline]
+    pub fn left_guest(&mut self) -> Option<u8> {
+        let Context::Vcpu(vcpu) = self.current else { return None };
+        self.space = Some(self.system.vms[usize::from(self.vcpus[usize::from(vcpu)].vm)].exit_space);
+        self.tables.close_ports();
+        Some(vcpu)
+    }
+
+    /// Before a guest is entered: where its registers are, and whether it was entered before.
+    #[inline]
+    pub fn prepare_guest(&mut self, vcpu: u8) -> (u64, bool) {
+        self.load(vcpu);
+        let vcpu = &mut self.vcpus[usize::from(vcpu)];
+        vcpu.cpu.about_to_enter();
+        vcpu.fault_ends(cpu::tsc());
+        (vcpu.cpu.state_address(), vcpu.cpu.launch())
+    }
+
+    /// Before a system call comes back: to where, and with which stack.
+    #[inline]
+    pub fn prepare_delivery(&mut self, thread: u8) -> (u64, u64) {
+        self.enter_space(thread);
+        let thread = &mut self.threads[usize::from(thread)];
+        thread.messages += 1;
+        (thread.rip, thread.rsp)
+    }
+
+    /// Before a thread goes on where a trap interrupted it.
+    pub fn prepare_return(&mut self, thread: u8) -> &TrapFrame {
+        self.enter_space(thread);
+        &self.threads[usize::from(thread)].frame
+    }
+
+    /// Its kernel stack.
+    #[must_use]
+    pub const fn stack(&self) -> Stack {
+        self.stack
+    }
+
+    /// Before waiting for an interrupt: the stack to wait on.
+    #[must_use]
+    pub const fn prepare_idle(&self) -> u64 {
+        self.stack.trap()
+    }
+
+    #[inline]
+    fn enter_space(&mut self, thread: u8) {
+        let task = &self.system.tasks[usize::from(thread)];
+        if self.space != Some(task.space) {
+            self.space = Some(task.space);
+            self.tables.close_ports();
+            let stale = task.window_stale.load(Relaxed);
+            if stale {
+                task.window_stale.store(false, Relaxed);
+            }
+            task.space.enter(if stale { Cached::Flush } else { Cached::Keep });
+        }
+    }
+
+    /// Lets the current task touch its ports; false when it has none, or has them already.
+    pub fn open_ports(&mut self, thread: u8) -> bool {
+        let ports = &self.system.tasks[usize::from(thread)].ports;
+        !ports.is_empty() && self.tables.open_ports(thread, ports)
+    }
+
+    /// The timer of this core has come: whoever asked for it is notified.
+    fn timer_came(&mut self) {
+        self.apic.end_of_interrupt();
+        let now = cpu::tsc();
+        for id in 0..self.threads.len() {
+            if self.threads[id].deadline.is_some_and(|deadline| deadline <= now) {
+                self.threads[id].deadline = None;
+                self.notify(id as u8, ipc_proto::call::notice::TIMER);
+            }
+        }
+        self.arm_timer();
+    }
+
+    /// Sets the timer to the earliest time that anyone asked for.
+    pub fn arm_timer(&mut self) {
+        let first = self.threads.iter().filter_map(|thread| thread.deadline).min();
+        self.apic.set_deadline(first, cpu::tsc());
+    }
+
+    /// An interrupt of the machine.
+    pub fn interrupt(&mut self, vector: u8) {
+        match vector {
+            apic::TIMER => self.timer_came(),
+            apic::SPURIOUS => {}
+            _ => self.apic.end_of_interrupt(),
+        }
+    }
+}
+
+/// Starts a core: everyone who is ready, in order.
+#[must_use]
+pub fn begin(core: &mut Core) -> Next {
+    core.pick()
+}

@@ -1,0 +1,90 @@
+//! Ends: a task that stops, a system that ends, a kernel that finds itself broken.
+
+use crate::arch::door::TrapFrame;
+use crate::arch::machine;
+use crate::core::{Core, Next};
+use crate::figures;
+use crate::log::{self, Letter};
+use crate::thread::State;
+use core::fmt::Arguments;
+use ipc_proto::call::{End, notice};
+
+impl Core {
+    /// Stops a thread for what it did. Whoever it was serving waits for who comes after it; grants stay.
+    #[cold]
+    pub fn stop(&mut self, id: u8, why: Arguments<'_>) -> Next {
+        let name = &self.system.tasks[usize::from(id)].name;
+        log::line(Letter::Error, "ukernel", format_args!("task {name} stopped: {why}"));
+        self.mark_stopped(id);
+        self.pick()
+    }
+
+    /// Marks a thread as stopped and tells the supervisors; without any, the system ends.
+    pub fn mark_stopped(&mut self, id: u8) {
+        let thread = &mut self.threads[usize::from(id)];
+        thread.state = State::Stopped;
+        thread.deadline = None;
+        if let Some(asker) = thread.serving.take() {
+            // It was in the queue before.
+            let _ = thread.askers.push_front(asker);
+        }
+        let supervisors = self.system.tasks.iter().enumerate().filter(|(_, task)| task.supervisor);
+        let mut told = false;
+        for (supervisor, _) in supervisors {
+            if self.threads[supervisor].state != State::Stopped {
+                told = true;
+                self.notify(supervisor as u8, notice::TASK_STOPPED);
+            }
+        }
+        if !told {
+            end(self, End::ServerFailed, format_args!("no supervisor is left"));
+        }
+    }
+}
+
+/// Ends the system: figures, the ledger's proof if the manifest wants it, the last line, and the machine.
+pub fn end(core: &Core, end: End, why: Arguments<'_>) -> ! {
+    let sound = figures::print(core);
+    let end = if sound { end } else { End::KernelFailed };
+    last_line(end, why)
+}
+
+/// Ends the machine because the kernel is broken: what it says of itself is not to be trusted further.
+#[cold]
+pub fn end_kernel(core: &Core, why: Arguments<'_>) -> ! {
+    figures::print(core);
+    last_line(End::KernelFailed, why)
+}
+
+/// Ends the machine at boot: it lacks something, or the system is not one.
+#[cold]
+pub fn end_boot(why: Arguments<'_>) -> ! {
+    log::line(Letter::Error, "ukernel", why);
+    last_line(End::KernelFailed, format_args!("the system was not started"))
+}
+
+/// A fault of the kernel itself.
+#[cold]
+pub fn kernel_fault(frame: &TrapFrame, cr2: u64) -> ! {
+    log::line(
+        Letter::Error,
+        "ukernel",
+        format_args!(
+            "exception {} (error {:#x}) in the kernel at {:#x}, stack {:#x}, CR2 {cr2:#x}",
+            frame.vector, frame.error, frame.rip, frame.rsp
+        ),
+    );
+    last_line(End::KernelFailed, format_args!("the kernel faulted"))
+}
+
+/// A panic of the kernel.
+#[cold]
+pub fn panicked(info: Arguments<'_>) -> ! {
+    log::line(Letter::Error, "ukernel", info);
+    last_line(End::KernelFailed, format_args!("the kernel panicked"))
+}
+
+fn last_line(end: End, why: Arguments<'_>) -> ! {
+    log::line(Letter::End, "ukernel", format_args!("{} {why}", end as u64));
+    machine::power_off(end as u8)
+}

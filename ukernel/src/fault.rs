@@ -1,0 +1,224 @@
+//! A guest's fault: from the exit to the pager's question, and from its answer to the entry.
+
+use crate::arch::vmx::guest::Violation;
+use crate::core::{Context, Core, Next};
+use crate::ept::TableMemory;
+use crate::frame::Granter;
+use crate::grant::{self, Against};
+use crate::portal::After;
+use crate::system::System;
+use crate::thread::Question;
+use crate::vcpu::{Status, Vcpu};
+use crate::vm::{StaleTlb, Vm};
+use crate::window;
+use core::sync::atomic::Ordering::Relaxed;
+use ipc_proto::call::Received;
+use ipc_proto::exit::Exit;
+use ipc_proto::fault::{ClaimedReply, Fault, FaultKind, Origin, Qualification, TopUp};
+use ipc_proto::grant::{ClaimedGrant, Gpa, Pfn};
+use ipc_proto::refused::Refused;
+use ipc_proto::words::Words;
+
+/// An EPT violation or misconfiguration has left the guest: its pager is asked.
+#[inline]
+pub fn left(core: &mut Core, id: u8, kind: FaultKind, now: u64) -> Next {
+    let vcpu = &mut core.vcpus[usize::from(id)];
+    let violation = vcpu.cpu.violation();
+    if violation.idt_vectoring >> 31 != 0 {
+        vcpu.cpu.redeliver(violation.idt_vectoring);
+    } else if violation.qualification & u64::from(Qualification::NMI_UNBLOCKED.bits()) != 0 {
+        vcpu.cpu.block_nmi();
+    }
+    let vm = &core.system.vms[usize::from(vcpu.vm)];
+    let gpa = violation.gpa.0;
+    let Some(pager) = vm.pager else {
+        return crate::exit::ask_server(core, id, Exit::NoPager(gpa, violation.qualification));
+    };
+    if vcpu.is_stuck(violation.gpa, violation.qualification) {
+        return crate::exit::ask_server(core, id, Exit::Stuck(gpa, violation.qualification));
+    }
+    vcpu.status = Status::Faulted;
+    vcpu.left_at = now;
+    let question = (Received::Fault as u64, words(vcpu, vm, &violation, kind));
+    core.ask(Context::Vcpu(id), pager, question)
+}
+
+/// The fault of a vCPU as a message, made again: what the CPU said of the exit stays in the VMCS until the next entry.
+#[cold]
+pub fn message(core: &mut Core, id: u8) -> Words {
+    core.load(id);
+    let vcpu = &core.vcpus[usize::from(id)];
+    let vm = &core.system.vms[usize::from(vcpu.vm)];
+    let kind =
+        if vcpu.cpu.reason() as u16 == 49 { FaultKind::Misconfiguration } else { FaultKind::Violation };
+    words(vcpu, vm, &vcpu.cpu.violation(), kind)
+}
+
+#[inline(always)]
+fn words(vcpu: &Vcpu, vm: &Vm, violation: &Violation, kind: FaultKind) -> Words {
+    Fault {
+        vcpu: u16::from(vcpu.number),
+        vm: u16::from(vcpu.vm),
+        tables_left: tables_left(vm),
+        origin: Origin::Vcpu,
+        kind,
+        gpa: violation.gpa,
+        qualification: Qualification::from_bits_retain(violation.qualification as u32),
+        idt_vectoring: violation.idt_vectoring,
+        mmu_seq: vm.seq(),
+    }
+    .to_words()
+}
+
+/// Table frames left, as a message says it.
+pub fn tables_left(vm: &Vm) -> u16 {
+    vm.pool.lock().count().min(u32::from(u16::MAX)) as u16
+}
+
+/// The pager `id` has answered the fault of vCPU `asker`.
+#[inline]
+pub fn answered(core: &mut Core, id: u8, asker: u8, words: &Words) -> After {
+    let number = core.vcpus[usize::from(asker)].vm;
+    let vm = &core.system.vms[usize::from(number)];
+    let reply = match decode(core.system, vm, id, words) {
+        Ok(reply) => reply,
+        Err(refused) => return After::Again(refused),
+    };
+    match reply {
+        ClaimedReply::Map(claim, more) => match map(core, id, number, claim, more) {
+            Ok((grants, pages)) => {
+                let counts = &mut core.vcpus[usize::from(asker)].counts;
+                counts.grants += grants;
+                counts.pages += pages;
+                go_on(core, asker)
+            }
+            Err(refused) => After::Again(refused),
+        },
+        ClaimedReply::Retry => go_on(core, asker),
+        ClaimedReply::Pending(token) => {
+            core.vcpus[usize::from(asker)].status = Status::Pending(token);
+            After::Nothing
+        }
+        ClaimedReply::Mmio => {
+            let violation = core.vcpus[usize::from(asker)].cpu.violation();
+            hand_over(core, asker, Exit::Mmio(violation.gpa.0, violation.qualification))
+        }
+        ClaimedReply::Deny(reason) => {
+            let violation = core.vcpus[usize::from(asker)].cpu.violation();
+            hand_over(core, asker, Exit::Denied(violation.gpa.0, reason))
+        }
+    }
+}
+
+#[inline]
+fn go_on(core: &mut Core, asker: u8) -> After {
+    core.vcpus[usize::from(asker)].status = Status::Ready;
+    After::Run(Next::Guest(asker))
+}
+
+/// The fault becomes an exit for the VM's server.
+fn hand_over(core: &mut Core, asker: u8, exit: Exit) -> After {
+    core.load(asker);
+    let vcpu = &mut core.vcpus[usize::from(asker)];
+    vcpu.status = Status::Exited(exit);
+    vcpu.left_at = 0;
+    After::Ask(Context::Vcpu(asker), core.system.vms[usize::from(vcpu.vm)].server)
+}
+
+/// The reply as what it claims to be, after the table frames that came with it were taken.
+#[inline]
+fn decode(system: &System, vm: &Vm, pager: u8, words: &Words) -> Result<ClaimedReply, Refused> {
+    let reply = ClaimedReply::from_words(words).map_err(|_| Refused::UnknownVariant)?;
+    let top_up = TopUp::from_word(words[4]);
+    if top_up.count != 0 {
+        crate::memop::donate(system, vm, pager, Pfn(top_up.first), u64::from(top_up.count))?;
+    }
+    Ok(reply)
+}
+
+/// Maps the run of a reply and the further grants in the pager's message page. Says how many grants and pages.
+///
+/// # Errors
+/// The first refusal; grants before it are installed.
+#[inline]
+fn map(core: &Core, pager: u8, vm: u8, claim: ClaimedGrant, more: u8) -> Result<(u64, u64), Refused> {
+    let vm = &core.system.vms[usize::from(vm)];
+    let (mut stale, mut pages) = install(core.system, vm, pager, claim)?;
+    if more != 0 {
+        let message = core.system.memory.table(core.threads[usize::from(pager)].message);
+        for words in message.chunks_exact(4).take(usize::from(more)) {
+            let [shape, gfn, pfn, mmu_seq] = core::array::from_fn(|n| words[n].load(Relaxed));
+            let (more_stale, more_pages) =
+                match install(core.system, vm, pager, ClaimedGrant { shape, gfn, pfn, mmu_seq }) {
+                    Ok(done) => done,
+                    Err(refused) => {
+                        stale.flush(vm);
+                        return Err(refused);
+                    }
+                };
+            if more_stale == StaleTlb::Some {
+                stale = StaleTlb::Some;
+            }
+            pages += more_pages;
+        }
+    }
+    stale.flush(vm);
+    Ok((1 + u64::from(more), pages))
+}
+
+/// Checks and installs one grant.
+///
+/// # Errors
+/// Why it was refused; nothing has changed then.
+#[inline]
+pub fn install(system: &System, vm: &Vm, pager: u8, claim: ClaimedGrant) -> Result<(StaleTlb, u64), Refused> {
+    let ept = system.ept(vm);
+    let against = Against {
+        by: Granter { task: pager, vm: vm.id },
+        ept: &ept,
+        guest_frames: vm.frames(),
+        mmu_seq: vm.seq(),
+        shapes: system.shapes,
+    };
+    let plan = grant::decode(claim, &against, &system.frames, &mut vm.pool.lock())?;
+    let (stale, pages) = grant::perform(plan, &ept, &system.frames);
+    vm.mapped.fetch_add(pages, Relaxed);
+    Ok((stale, pages))
+}
+
+/// The pager `id` has answered the window access of thread `caller`.
+pub fn window_answered(
+    core: &mut Core,
+    id: u8,
+    caller: u8,
+    (number, gpa, access): (u8, Gpa, u32),
+    words: &Words,
+) -> After {
+    let vm = &core.system.vms[usize::from(number)];
+    let reply = match decode(core.system, vm, id, words) {
+        Ok(reply) => reply,
+        Err(refused) => return After::Again(refused),
+    };
+    match reply {
+        ClaimedReply::Map(claim, more) => match map(core, id, number, claim, more) {
+            Ok((grants, pages)) => {
+                core.window_counts.faults += 1;
+                core.window_counts.grants += grants;
+                core.window_counts.pages += pages;
+                window::show(core, caller, number, gpa, access);
+                After::Run(Next::Resume(caller))
+            }
+            Err(refused) => After::Again(refused),
+        },
+        ClaimedReply::Retry => After::Run(Next::Resume(caller)),
+        ClaimedReply::Pending(_) => After::Again(Refused::UnknownVariant),
+        ClaimedReply::Mmio | ClaimedReply::Deny(_) => {
+            let name = &core.system.tasks[usize::from(caller)].name;
+            log::error!("{name}: its window access at {:#x} was not granted", gpa.0);
+            core.threads[usize::from(caller)].state =
+                crate::thread::State::Asking(Question::Window { vm: number, gpa, access });
+            core.mark_stopped(caller);
+            After::Nothing
+        }
+    }
+}

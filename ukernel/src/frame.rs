@@ -1,0 +1,346 @@
+//! The frame table: who owns each 4 KiB frame of RAM, and what it is used for.
+//!
+//! One 64-bit entry a frame. Together with the EPTs it is the ledger: there is no second copy that could disagree.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use ipc_proto::grant::Pfn;
+use ipc_proto::refused::Refused;
+
+/// What a frame is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Use {
+    /// No RAM, or RAM that the firmware keeps.
+    Absent = 0,
+    /// The kernel's image and objects.
+    Kernel = 1,
+    /// A boot module.
+    Module = 2,
+    /// A task's, to grant or to donate.
+    Owned = 3,
+    /// Donated to a VM, free for a table.
+    Pool = 4,
+    /// Donated to a VM, and a table of its EPT or window.
+    Table = 5,
+}
+
+/// One entry: use in bits 3:0, owner in 15:8, VM in 23:16 (plus one), level in 31:24, mappings or link in 63:32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry(u64);
+
+impl Entry {
+    const fn new(used: Use, owner: u8, vm: u8, level: u8, word: u32) -> Self {
+        Self(
+            used as u64
+                | (owner as u64) << 8
+                | (vm as u64) << 16
+                | (level as u64) << 24
+                | (word as u64) << 32,
+        )
+    }
+
+    /// What the frame is used for.
+    #[must_use]
+    pub const fn used(self) -> Use {
+        match self.0 & 0xf {
+            1 => Use::Kernel,
+            2 => Use::Module,
+            3 => Use::Owned,
+            4 => Use::Pool,
+            5 => Use::Table,
+            _ => Use::Absent,
+        }
+    }
+
+    /// The task that owns it, or donated it.
+    #[must_use]
+    pub const fn owner(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+
+    /// The VM in which it is mapped, or whose table it is.
+    #[must_use]
+    pub const fn vm(self) -> Option<u8> {
+        match (self.0 >> 16) as u8 {
+            0 => None,
+            vm => Some(vm - 1),
+        }
+    }
+
+    /// How many EPT entries map it, counting a large page once for each of its frames.
+    #[must_use]
+    pub const fn mappings(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// A frame that was taken from a VM's pool for a table. It can be neither copied nor forgotten: [`FrameTable::give_back`]
+/// or becoming a table are its only ends.
+#[derive(Debug)]
+#[must_use = "a table frame that is dropped is lost"]
+pub struct TableFrame(Pfn);
+
+impl TableFrame {
+    /// Its number; the frame is used up.
+    #[must_use]
+    pub const fn into_pfn(self) -> Pfn {
+        self.0
+    }
+}
+
+/// The free table frames of a VM: a list linked through the frame table.
+#[derive(Debug, Default)]
+pub struct Pool {
+    first: u32,
+    count: u32,
+}
+
+impl Pool {
+    /// How many frames are free.
+    #[must_use]
+    pub const fn count(&self) -> u32 {
+        self.count
+    }
+}
+
+/// Whose grant it is, for the check of a frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Granter {
+    /// The pager's task.
+    pub task: u8,
+    /// The VM that shall see the frame.
+    pub vm: u8,
+}
+
+/// The table, indexed by frame number.
+pub struct FrameTable {
+    entries: &'static [AtomicU64],
+}
+
+impl FrameTable {
+    /// A table over `entries`, one a frame from frame 0 on, all absent.
+    #[must_use]
+    pub const fn new(entries: &'static [AtomicU64]) -> Self {
+        Self { entries }
+    }
+
+    /// The entry of a frame; absent beyond the end.
+    #[must_use]
+    pub fn entry(&self, pfn: Pfn) -> Entry {
+        self.entries.get(pfn.0 as usize).map_or(Entry(0), |entry| Entry(entry.load(Relaxed)))
+    }
+
+    /// How many frames the table covers.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it covers no frame at all.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn set(&self, pfn: Pfn, entry: Entry) {
+        if let Some(slot) = self.entries.get(pfn.0 as usize) {
+            slot.store(entry.0, Relaxed);
+        }
+    }
+
+    /// At boot: frame `pfn` is used so.
+    pub fn found(&self, pfn: Pfn, used: Use) {
+        self.set(pfn, Entry::new(used, 0, 0, 0, 0));
+    }
+
+    /// At boot: frame `pfn` belongs to `task`.
+    pub fn assign(&self, pfn: Pfn, task: u8) {
+        self.set(pfn, Entry::new(Use::Owned, task, 0, 0, 0));
+    }
+
+    /// At boot: frame `pfn` is the root table of `vm`.
+    pub fn assign_root(&self, pfn: Pfn, vm: u8) {
+        self.set(pfn, Entry::new(Use::Table, 0, vm + 1, 4, 0));
+    }
+
+    /// Whether every one of `count` frames may be granted by `by`.
+    ///
+    /// # Errors
+    /// `NotRam`, `KernelObject`, `NotYours`, `OtherVm`.
+    #[inline]
+    pub fn grantable(&self, first: Pfn, count: u64, by: Granter) -> Result<(), Refused> {
+        let end = first.0.checked_add(count).ok_or(Refused::NotRam)?;
+        let run = self.entries.get(first.0 as usize..end as usize).ok_or(Refused::NotRam)?;
+        let free = Entry::new(Use::Owned, by.task, 0, 0, 0).0;
+        let mapped_here = Entry::new(Use::Owned, by.task, by.vm + 1, 0, 0).0;
+        for entry in run {
+            let known = entry.load(Relaxed) & 0xffff_ffff;
+            if known != free && known != mapped_here {
+                return Err(Self::why_not(Entry(known), by));
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn why_not(entry: Entry, by: Granter) -> Refused {
+        match entry.used() {
+            Use::Absent => Refused::NotRam,
+            Use::Kernel | Use::Module | Use::Pool | Use::Table => Refused::KernelObject,
+            Use::Owned if entry.owner() != by.task => Refused::NotYours,
+            Use::Owned => Refused::OtherVm,
+        }
+    }
+
+    /// Notes that an EPT entry of `vm` maps `count` frames from `first`, which were found grantable.
+    #[inline]
+    pub fn map(&self, first: Pfn, count: u64, vm: u8) {
+        for entry in self.run(first, count) {
+            let known = entry.load(Relaxed) & !(0xff << 16);
+            entry.store((known | (u64::from(vm) + 1) << 16) + (1 << 32), Relaxed);
+        }
+    }
+
+    /// Notes that an EPT entry that mapped `count` frames from `first` is gone.
+    #[inline]
+    pub fn unmap(&self, first: Pfn, count: u64) {
+        for entry in self.run(first, count) {
+            let left = entry.load(Relaxed) - (1 << 32);
+            let known = if left >> 32 == 0 { left & !(0xff << 16) } else { left };
+            entry.store(known, Relaxed);
+        }
+    }
+
+    fn run(&self, first: Pfn, count: u64) -> &[AtomicU64] {
+        let first = first.0 as usize;
+        self.entries.get(first..first + count as usize).unwrap_or_default()
+    }
+
+    /// Whether `task` may donate `count` frames from `first`: owned by it and mapped in no guest.
+    ///
+    /// # Errors
+    /// `BadCount`, `NotRam`, `NotYours`, `KernelObject`, `StillMapped`.
+    pub fn donatable(&self, first: Pfn, count: u64, task: u8) -> Result<(), Refused> {
+        if count == 0 || count > 512 {
+            return Err(Refused::BadCount);
+        }
+        self.grantable(first, count, Granter { task, vm: u8::MAX - 1 }).map_err(|refused| match refused {
+            Refused::OtherVm => Refused::StillMapped,
+            other => other,
+        })
+    }
+
+    /// Moves a donatable frame, cleared and out of its owner's sight, to the pool of `vm`.
+    pub fn donate(&self, pfn: Pfn, pool: &mut Pool, vm: u8) {
+        let owner = self.entry(pfn).owner();
+        self.set(pfn, Entry::new(Use::Pool, owner, vm + 1, 0, pool.first));
+        pool.first = pfn.0 as u32;
+        pool.count += 1;
+    }
+
+    /// Takes a cleared frame from a pool.
+    pub fn take(&self, pool: &mut Pool) -> Option<TableFrame> {
+        if pool.count == 0 {
+            return None;
+        }
+        let pfn = Pfn(u64::from(pool.first));
+        let entry = self.entry(pfn);
+        pool.first = entry.mappings();
+        pool.count -= 1;
+        self.set(pfn, Entry::new(Use::Table, entry.owner(), (entry.0 >> 16) as u8, 0, 0));
+        Some(TableFrame(pfn))
+    }
+
+    /// Puts back a frame that was not needed.
+    pub fn give_back(&self, frame: TableFrame, pool: &mut Pool) {
+        let entry = self.entry(frame.0);
+        self.set(frame.0, Entry::new(Use::Pool, entry.owner(), (entry.0 >> 16) as u8, 0, pool.first));
+        pool.first = frame.0.0 as u32;
+        pool.count += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::vec::Vec;
+
+    fn table(frames: usize) -> FrameTable {
+        let entries: Vec<AtomicU64> = (0..frames).map(|_| AtomicU64::new(0)).collect();
+        FrameTable::new(std::boxed::Box::leak(entries.into_boxed_slice()))
+    }
+
+    const BY: Granter = Granter { task: 2, vm: 0 };
+
+    #[test]
+    fn a_task_grants_only_ram_that_it_owns() {
+        let frames = table(16);
+        frames.assign(Pfn(4), 2);
+        frames.assign(Pfn(5), 3);
+        frames.found(Pfn(6), Use::Module);
+        frames.found(Pfn(7), Use::Kernel);
+        assert_eq!(frames.grantable(Pfn(4), 1, BY), Ok(()));
+        assert_eq!(frames.grantable(Pfn(4), 2, BY), Err(Refused::NotYours));
+        assert_eq!(frames.grantable(Pfn(6), 1, BY), Err(Refused::KernelObject));
+        assert_eq!(frames.grantable(Pfn(7), 1, BY), Err(Refused::KernelObject));
+        assert_eq!(frames.grantable(Pfn(8), 1, BY), Err(Refused::NotRam));
+        assert_eq!(frames.grantable(Pfn(15), 2, BY), Err(Refused::NotRam));
+        assert_eq!(frames.grantable(Pfn(u64::MAX), 1, BY), Err(Refused::NotRam));
+    }
+
+    #[test]
+    fn a_frame_of_one_vm_is_not_granted_to_another_until_it_is_unmapped() {
+        let frames = table(16);
+        frames.assign(Pfn(4), 2);
+        frames.map(Pfn(4), 1, 0);
+        frames.map(Pfn(4), 1, 0);
+        let other = Granter { task: 2, vm: 1 };
+        assert_eq!(frames.grantable(Pfn(4), 1, other), Err(Refused::OtherVm));
+        frames.unmap(Pfn(4), 1);
+        assert_eq!(frames.grantable(Pfn(4), 1, other), Err(Refused::OtherVm));
+        frames.unmap(Pfn(4), 1);
+        assert_eq!(frames.grantable(Pfn(4), 1, other), Ok(()));
+    }
+
+    #[test]
+    fn a_mapped_frame_cannot_be_donated_and_a_donated_frame_cannot_be_granted() {
+        let frames = table(16);
+        let mut pool = Pool::default();
+        frames.assign(Pfn(4), 2);
+        frames.map(Pfn(4), 1, 0);
+        assert_eq!(frames.donatable(Pfn(4), 1, 2), Err(Refused::StillMapped));
+        frames.unmap(Pfn(4), 1);
+        assert_eq!(frames.donatable(Pfn(4), 1, 3), Err(Refused::NotYours));
+        assert_eq!(frames.donatable(Pfn(4), 0, 2), Err(Refused::BadCount));
+        frames.donate(Pfn(4), &mut pool, 0);
+        assert_eq!(frames.grantable(Pfn(4), 1, BY), Err(Refused::KernelObject));
+        assert_eq!(frames.donatable(Pfn(4), 1, 2), Err(Refused::KernelObject));
+    }
+
+    #[test]
+    fn a_pool_gives_each_frame_once() {
+        let frames = table(16);
+        let mut pool = Pool::default();
+        for pfn in 1..9 {
+            frames.assign(Pfn(pfn), 2);
+            frames.donate(Pfn(pfn), &mut pool, 0);
+        }
+        let mut taken: Vec<u64> = (0..8).map(|_| frames.take(&mut pool).unwrap().into_pfn().0).collect();
+        assert!(frames.take(&mut pool).is_none());
+        taken.sort_unstable();
+        assert_eq!(taken, (1..9).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_table_frame_that_was_not_needed_is_free_again() {
+        let frames = table(4);
+        let mut pool = Pool::default();
+        frames.assign(Pfn(1), 2);
+        frames.donate(Pfn(1), &mut pool, 0);
+        let frame = frames.take(&mut pool).unwrap();
+        assert_eq!(pool.count(), 0);
+        frames.give_back(frame, &mut pool);
+        assert_eq!(frames.take(&mut pool).unwrap().into_pfn(), Pfn(1));
+    }
+}

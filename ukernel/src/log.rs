@@ -1,0 +1,115 @@
+//! The kernel's lines on the serial line: its own, its servers', and the figures of the summary.
+//!
+//! A line begins with the byte 0x1e, a letter and the speaker's name, so that it can be told from the guest's console,
+//! which shares the serial line.
+
+use crate::arch::serial::Serial;
+use core::fmt::{Arguments, Write};
+use ipc_proto::manifest::LogLevel;
+use log::{Level, LevelFilter, Metadata, Record};
+use spin::Mutex;
+
+/// What a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Letter {
+    /// What ends something.
+    Error,
+    /// What is wrong but survived.
+    Warn,
+    /// A milestone.
+    Info,
+    /// A decision.
+    Debug,
+    /// A message.
+    Trace,
+    /// A figure of the summary: key and value.
+    Figure,
+    /// The end of the system: its number and why.
+    End,
+}
+
+impl Letter {
+    const fn byte(self) -> char {
+        match self {
+            Self::Error => 'E',
+            Self::Warn => 'W',
+            Self::Info => 'I',
+            Self::Debug => 'D',
+            Self::Trace => 'T',
+            Self::Figure => 'S',
+            Self::End => 'Z',
+        }
+    }
+}
+
+/// One writer at a time, so that lines stay whole.
+static LINE: Mutex<Serial> = Mutex::new(Serial);
+
+/// Prints a line. The serial line cannot fail; what it cannot print is lost.
+pub fn line(letter: Letter, who: &str, text: Arguments<'_>) {
+    let _ = writeln!(LINE.lock(), "\x1e{} {who}: {text}", letter.byte());
+}
+
+/// Prints a figure of the kernel.
+pub fn figure(key: Arguments<'_>, value: u64) {
+    line(Letter::Figure, "ukernel", format_args!("{key} {value}"));
+}
+
+/// Prints a line of a server.
+pub fn from_server(who: &str, level: u64, text: &str) {
+    let letter = match level {
+        0 | 1 => Letter::Error,
+        2 => Letter::Warn,
+        3 => Letter::Info,
+        4 => Letter::Debug,
+        _ => Letter::Trace,
+    };
+    line(letter, who, format_args!("{text}"));
+}
+
+/// Prints a figure of a server.
+pub fn figure_from_server(who: &str, _: u64, text: &str) {
+    line(Letter::Figure, who, format_args!("{text}"));
+}
+
+struct Logger;
+
+static LOGGER: Logger = Logger;
+
+impl log::Log for Logger {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let letter = match record.level() {
+            Level::Error => Letter::Error,
+            Level::Warn => Letter::Warn,
+            Level::Info => Letter::Info,
+            Level::Debug => Letter::Debug,
+            Level::Trace => Letter::Trace,
+        };
+        line(letter, "ukernel", *record.args());
+    }
+
+    fn flush(&self) {}
+}
+
+/// Prepares the serial line, and lets `log` print everything until the manifest says how much.
+pub fn start() {
+    LINE.lock().start();
+    // The only other outcome is that a logger is set already.
+    let _ = log::set_logger(&LOGGER);
+    log::set_max_level(LevelFilter::Info);
+}
+
+/// From now on only lines up to `level` are printed.
+pub fn limit(level: LogLevel) {
+    log::set_max_level(match level {
+        LogLevel::Error => LevelFilter::Error,
+        LogLevel::Warn => LevelFilter::Warn,
+        LogLevel::Info => LevelFilter::Info,
+        LogLevel::Debug => LevelFilter::Debug,
+        LogLevel::Trace => LevelFilter::Trace,
+    });
+}

@@ -1,0 +1,106 @@
+//! A thread: the one of a task, bound to this core.
+
+use crate::arch::door::TrapFrame;
+use crate::core::Context;
+use heapless::Deque;
+use ipc_proto::grant::{Gpa, Pfn};
+use ipc_proto::manifest::{MAX_TASKS, MAX_VCPUS, MAX_VMS};
+use ipc_proto::words::Words;
+
+/// Everyone who can ask a thread: the vCPUs of all VMs and the other threads.
+pub const ASKERS: usize = MAX_VMS * MAX_VCPUS + MAX_TASKS;
+
+/// What a thread does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is run from its trap frame.
+    Frame,
+    /// It is run from its system call, which comes back with this.
+    Answered(u64, Words),
+    /// It waits for a message.
+    Receiving,
+    /// It waits for an answer.
+    Asking(Question),
+    /// It has ended.
+    Stopped,
+}
+
+/// What a thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// The answer to its call of a portal: with so many bytes, as the server of that VM.
+    Call {
+        /// Bytes of its message page.
+        len: u16,
+        /// Its badge.
+        vm: u8,
+    },
+    /// A page in its window on that VM.
+    Window {
+        /// Which VM.
+        vm: u8,
+        /// The address.
+        gpa: Gpa,
+        /// What it tried, as in an exit qualification.
+        access: u32,
+    },
+}
+
+/// A thread.
+pub struct Thread {
+    /// What it does next.
+    pub state: State,
+    /// Whether it is in the ready queue.
+    pub queued: bool,
+    /// Its priority.
+    pub priority: u8,
+    /// Where its last system call came from.
+    pub rip: u64,
+    /// Its stack pointer at its last system call.
+    pub rsp: u64,
+    /// Its registers where a trap interrupted it.
+    pub frame: TrapFrame,
+    /// The frame of its message page.
+    pub message: Pfn,
+    /// Whose message it received last and has not answered.
+    pub serving: Option<Context>,
+    /// Replies that were refused since the last that was not.
+    pub refused: u8,
+    /// Who waits to ask it.
+    pub askers: Deque<Context, ASKERS>,
+    /// Notifications that it has not received.
+    pub notices: u64,
+    /// How many messages it has received, answers to its own calls included.
+    pub messages: u64,
+    /// When it wants a notification of the timer.
+    pub deadline: Option<u64>,
+}
+
+impl Thread {
+    /// A thread that begins with `frame`.
+    #[must_use]
+    pub const fn new(frame: TrapFrame, message: Pfn, priority: u8) -> Self {
+        Self {
+            state: State::Frame,
+            queued: false,
+            priority,
+            rip: 0,
+            rsp: 0,
+            frame,
+            message,
+            serving: None,
+            refused: 0,
+            askers: Deque::new(),
+            notices: 0,
+            messages: 0,
+            deadline: None,
+        }
+    }
+
+    /// Whether something is there for it to receive.
+    #[inline]
+    #[must_use]
+    pub fn has_mail(&self) -> bool {
+        self.notices != 0 || !self.askers.is_empty()
+    }
+}

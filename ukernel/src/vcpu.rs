@@ -1,0 +1,124 @@
+//! A vCPU: what of a guest the kernel runs, and what it is waiting for.
+
+use crate::arch::GuestCpu;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use ipc_proto::exit::Exit;
+use ipc_proto::grant::Gpa;
+
+/// Basic exit reasons that are counted one by one.
+pub const REASONS: usize = 70;
+/// Ticks of faults are counted in classes of this many.
+pub const TICKS_A_CLASS: u64 = 4;
+/// How many classes; the last has everything above.
+pub const CLASSES: usize = 4096;
+/// How often the same fault may come back after answers that claim to mend it.
+const STUCK: u32 = 64;
+
+/// What a vCPU waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It runs, or is ready to.
+    Ready,
+    /// Its server must let it run; the exit that it stopped in, if it ever ran.
+    Parked(Option<Exit>),
+    /// Its pager must answer its fault.
+    Faulted,
+    /// Its pager has promised to answer its fault, under this token.
+    Pending(u64),
+    /// Its server must answer this exit.
+    Exited(Exit),
+}
+
+/// A fault, as far as one is recognised when it comes again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sight {
+    gpa: Gpa,
+    qualification: u64,
+}
+
+/// Counts for the summary. They belong to this core; atomics so that figures are read without a reference to it.
+pub struct Counts {
+    /// Exits by basic reason.
+    pub exits: [u64; REASONS],
+    /// Faults that were answered, by ticks from exit to entry.
+    pub ticks: &'static [AtomicU64],
+    /// Grants that were accepted.
+    pub grants: u64,
+    /// 4 KiB pages that they mapped.
+    pub pages: u64,
+    /// The most ticks of a fault.
+    pub most: u64,
+}
+
+/// A vCPU.
+pub struct Vcpu {
+    /// The VM's place in the manifest.
+    pub vm: u8,
+    /// Its number in the VM.
+    pub number: u8,
+    /// What it waits for.
+    pub status: Status,
+    /// What of it the CPU holds.
+    pub cpu: GuestCpu,
+    /// When the guest was left for the fault that is being answered; 0 for none.
+    pub left_at: u64,
+    last: Sight,
+    last_rip: u64,
+    again: u32,
+    /// Counts for the summary.
+    pub counts: Counts,
+}
+
+impl Vcpu {
+    /// A parked vCPU. `ticks` are [`CLASSES`] counters.
+    #[must_use]
+    pub fn new(vm: u8, number: u8, cpu: GuestCpu, ticks: &'static [AtomicU64]) -> Self {
+        let counts = Counts { exits: [0; REASONS], ticks, grants: 0, pages: 0, most: 0 };
+        let last = Sight::default();
+        Self {
+            vm,
+            number,
+            status: Status::Parked(None),
+            cpu,
+            left_at: 0,
+            last,
+            last_rip: 0,
+            again: 0,
+            counts,
+        }
+    }
+
+    /// Whether a fault has come back so often, from the same instruction, that answers do not mend it.
+    #[inline]
+    pub fn is_stuck(&mut self, gpa: Gpa, qualification: u64) -> bool {
+        let sight = Sight { gpa, qualification };
+        if sight != self.last {
+            self.last = sight;
+            self.again = 0;
+            return false;
+        }
+        self.seen_again()
+    }
+
+    #[cold]
+    fn seen_again(&mut self) -> bool {
+        let rip = self.cpu.rip();
+        self.again = if self.again == 0 || rip == self.last_rip { self.again + 1 } else { 0 };
+        self.last_rip = rip;
+        self.again >= STUCK
+    }
+
+    /// The fault that was answered ends with this entry.
+    #[inline]
+    pub fn fault_ends(&mut self, now: u64) {
+        if self.left_at != 0 {
+            let ticks = now - self.left_at;
+            self.left_at = 0;
+            self.counts.most = self.counts.most.max(ticks);
+            let class = (ticks / TICKS_A_CLASS).min(CLASSES as u64 - 1);
+            if let Some(count) = self.counts.ticks.get(class as usize) {
+                count.store(count.load(Relaxed) + 1, Relaxed);
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! A VM: an EPT, its invalidation sequence number, its pool of table frames, and who answers for it.
+
+use crate::arch::paging::Space;
+use crate::arch::vmx::guest;
+use crate::frame::Pool;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use ipc_proto::grant::Pfn;
+use spin::Mutex;
+
+/// A VM.
+pub struct Vm {
+    /// Its place in the manifest.
+    pub id: u8,
+    /// The root of its EPT.
+    pub root: Pfn,
+    /// Its EPT pointer, for invalidation.
+    pub eptp: u64,
+    /// The task whose thread answers its faults.
+    pub pager: Option<u8>,
+    /// The task whose thread answers its other exits.
+    pub server: u8,
+    /// The address space that its exits enter: its pager's, or its server's when it has none.
+    pub exit_space: Space,
+    /// Bits of guest-physical addresses that its EPT maps.
+    pub bits: u8,
+    /// Table frames that were donated and are not in use.
+    pub pool: Mutex<Pool>,
+    /// How often something was unmapped or protected.
+    pub mmu_seq: AtomicU64,
+    /// 4 KiB frames that are mapped.
+    pub mapped: AtomicU64,
+}
+
+impl Vm {
+    /// The present invalidation sequence number.
+    #[inline]
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.mmu_seq.load(Relaxed)
+    }
+
+    /// Something that was granted is not any more: every answer that was worked out before is stale.
+    pub fn invalidated(&self) {
+        self.mmu_seq.fetch_add(1, Relaxed);
+    }
+
+    /// Frames in its address space.
+    #[must_use]
+    pub const fn frames(&self) -> u64 {
+        1 << (self.bits - 12)
+    }
+}
+
+/// Translations that the CPU may have cached are no longer what the EPT says.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "stale translations must be flushed before the guest runs"]
+pub enum StaleTlb {
+    /// Nothing was taken away.
+    Nothing,
+    /// Rights or frames of some pages were.
+    Some,
+}
+
+impl StaleTlb {
+    /// One INVEPT, whatever the number of pages; none when nothing was taken away.
+    pub fn flush(self, vm: &Vm) {
+        match self {
+            Self::Nothing => {}
+            Self::Some => guest::flush(vm.eptp),
+        }
+    }
+}

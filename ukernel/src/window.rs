@@ -1,0 +1,100 @@
+//! Windows: the memory of a VM as its server sees it. A page appears there only after the EPT has it, with no more rights,
+//! and goes with it.
+
+use crate::arch::paging::UserPages;
+use crate::core::{Context, Core, Next};
+use crate::ept::{Format, Tree};
+use crate::fault::tables_left;
+use crate::frame::TableFrame;
+use crate::system::System;
+use crate::thread::{Question, State};
+use crate::vm::Vm;
+use core::sync::atomic::Ordering::Relaxed;
+use ipc_proto::fault::{Fault, FaultKind, Origin, Qualification};
+use ipc_proto::grant::{Gpa, Pfn, Rights};
+use ipc_proto::layout::{WINDOW, WINDOW_STRIDE};
+use ipc_proto::manifest::MAX_VMS;
+use ipc_proto::words::Words;
+
+/// The VM and the guest-physical address that a task sees at `address`.
+#[must_use]
+pub fn at(address: u64) -> Option<(u8, Gpa)> {
+    let offset = address.checked_sub(WINDOW)?;
+    let vm = offset / WINDOW_STRIDE;
+    (vm < MAX_VMS as u64).then_some((vm as u8, Gpa(offset % WINDOW_STRIDE)))
+}
+
+/// Where the server of `vm` sees the frame `gfn`, as a page number.
+const fn page(vm: u8, gfn: u64) -> u64 {
+    ((WINDOW + vm as u64 * WINDOW_STRIDE) >> 12) + gfn
+}
+
+/// A page fault of `thread` in its window on `vm`: shown if the EPT has it, asked for otherwise.
+pub fn fault(core: &mut Core, thread: u8, vm: u8, gpa: Gpa, access: u32) -> Next {
+    if show(core, thread, vm, gpa, access) {
+        return core.run(Next::Resume(thread));
+    }
+    let Some(pager) = core.system.vms[usize::from(vm)].pager else {
+        return core
+            .stop(thread, format_args!("window access at {:#x}, and no task serves the VM's faults", gpa.0));
+    };
+    core.threads[usize::from(thread)].state = State::Asking(Question::Window { vm, gpa, access });
+    let question = core.question(Context::Thread(thread));
+    core.ask(Context::Thread(thread), pager, question)
+}
+
+/// A window access as a fault message.
+#[must_use]
+pub fn message(system: &System, vm: u8, gpa: Gpa, access: u32) -> Words {
+    let vm = &system.vms[usize::from(vm)];
+    let leaf = system.ept(vm).leaf(gpa.gfn().0);
+    let allowed = leaf.map_or(0, |(leaf, _)| u32::from(leaf.rights.bits()));
+    Fault {
+        vcpu: 0,
+        vm: u16::from(vm.id),
+        tables_left: tables_left(vm),
+        origin: Origin::Window,
+        kind: FaultKind::Violation,
+        gpa,
+        qualification: Qualification::from_bits_retain(access | allowed << 3),
+        idt_vectoring: 0,
+        mmu_seq: vm.seq(),
+    }
+    .to_words()
+}
+
+/// Shows the page at `gpa` in the window, if the EPT allows `access` and there are table frames.
+pub fn show(core: &Core, thread: u8, vm: u8, gpa: Gpa, access: u32) -> bool {
+    let system = core.system;
+    let vm = &system.vms[usize::from(vm)];
+    let gfn = gpa.gfn().0;
+    let Some((leaf, level)) = system.ept(vm).leaf(gfn) else { return false };
+    if u32::from(leaf.rights.bits()) & access != access {
+        return false;
+    }
+    let space = system.tasks[usize::from(thread)].space;
+    let tree = Tree::<UserPages, _>::new(space.root(), &system.memory);
+    let page = page(vm.id, gfn);
+    let found = tree.find(page, 1);
+    let mut pool = vm.pool.lock();
+    if pool.count() < u32::from(found.level - 1) {
+        return false;
+    }
+    let supply = || system.frames.take(&mut pool).map(TableFrame::into_pfn);
+    let Some(place) = tree.extend(found, page, 1, supply) else { return false };
+    let pfn = Pfn(leaf.pfn.0 + gfn % crate::ept::pages(level));
+    let entry = UserPages::leaf(pfn, 1, leaf.rights - Rights::EXECUTE, leaf.mem_type);
+    place.table[place.index].store(entry, Relaxed);
+    true
+}
+
+/// Hides the frames `first..end` of `vm` from its server.
+pub fn hide(system: &System, vm: &Vm, first: u64, end: u64) {
+    let server = &system.tasks[usize::from(vm.server)];
+    let tree = Tree::<UserPages, _>::new(server.space.root(), &system.memory);
+    tree.leaves(page(vm.id, first), page(vm.id, end), |_, place, _| {
+        place.table[place.index].store(0, Relaxed);
+        true
+    });
+    server.window_stale.store(true, Relaxed);
+}
