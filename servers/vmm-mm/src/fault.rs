@@ -1,0 +1,179 @@
+//! A fault as the pipeline sees it: KVM's error code and its `kvm_page_fault`.
+
+use bitflags::bitflags;
+use ipc_proto::fault::{Fault, FaultKind, Origin, Qualification};
+use ipc_proto::grant::{Gfn, Gpa, Rights};
+
+bitflags! {
+    /// What was tried and what was found: the error code of the x86 #PF, with the bits above 31 that KVM adds
+    /// (`PFERR_*_MASK`).
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct PageFaultErr: u64 {
+        /// Some access to the page is allowed.
+        const PRESENT = 1 << 0;
+        /// A write.
+        const WRITE = 1 << 1;
+        /// A data read; the name is KVM's, for history: EPT knows no user mode.
+        const USER = 1 << 2;
+        /// An entry that no mapping has: an EPT misconfiguration.
+        const RSVD = 1 << 3;
+        /// An instruction fetch.
+        const FETCH = 1 << 4;
+        /// Forbidden by a protection key.
+        const PK = 1 << 5;
+        /// A shadow-stack access.
+        const SS = 1 << 6;
+        /// Forbidden by SGX.
+        const SGX = 1 << 15;
+        /// The access was to the final guest-physical address.
+        const GUEST_FINAL = 1 << 32;
+        /// The access was to a page table of the guest, on the walk to the final address.
+        const GUEST_PAGE = 1 << 33;
+        /// Not by an instruction's operand; software only, hardware never reports it to us.
+        const IMPLICIT_ACCESS = 1 << 48;
+    }
+}
+
+/// Some access was allowed.
+const ANY_RIGHT: Qualification =
+    Qualification::READABLE.union(Qualification::WRITABLE).union(Qualification::EXECUTABLE);
+
+impl PageFaultErr {
+    /// From the exit qualification of an EPT violation (SDM vol. 3C, table 28-7), as KVM's `handle_ept_violation`.
+    ///
+    /// `GVA_TRANSLATED` means nothing unless `GVA_VALID` is set. Read and write together are legal: with A/D bits on,
+    /// the processor's walk of guest page tables counts as a write.
+    #[inline]
+    #[must_use]
+    pub const fn from_violation(qualification: Qualification) -> Self {
+        Self::if_any(qualification, Qualification::READ, Self::USER)
+            .union(Self::if_any(qualification, Qualification::WRITE, Self::WRITE))
+            .union(Self::if_any(qualification, Qualification::FETCH, Self::FETCH))
+            .union(Self::if_any(qualification, ANY_RIGHT, Self::PRESENT))
+            .union(Self::stage(qualification))
+    }
+
+    const fn stage(qualification: Qualification) -> Self {
+        if !qualification.contains(Qualification::GVA_VALID) {
+            Self::empty()
+        } else if qualification.contains(Qualification::GVA_TRANSLATED) {
+            Self::GUEST_FINAL
+        } else {
+            Self::GUEST_PAGE
+        }
+    }
+
+    const fn if_any(qualification: Qualification, of: Qualification, then: Self) -> Self {
+        if qualification.intersects(of) { then } else { Self::empty() }
+    }
+}
+
+/// One fault on its way through the pipeline; names as in KVM's `kvm_page_fault`.
+///
+/// What later stages find (slot, frame, rights) is in what they return, not in fields that are not filled yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageFault {
+    /// The guest-physical address.
+    pub addr: Gpa,
+    /// Violation or misconfiguration.
+    pub kind: FaultKind,
+    /// What was tried and what was found; only of a violation.
+    pub qualification: Qualification,
+    /// Whose access it was.
+    pub origin: Origin,
+    /// Whether somebody waits for the answer.
+    pub prefetch: Prefetch,
+    /// The VM's invalidation sequence number when the fault was taken: a grant carries it, and is refused as stale
+    /// when an invalidation came in between.
+    pub mmu_seq: u64,
+}
+
+/// Whether a fault was taken or made up ahead of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefetch {
+    /// A vCPU or a window access waits.
+    No,
+    /// Nobody waits: not counted in `pf_taken`.
+    Yes,
+}
+
+impl PageFault {
+    /// From the kernel's message.
+    #[inline]
+    #[must_use]
+    pub const fn from_message(fault: &Fault) -> Self {
+        Self {
+            addr: fault.gpa,
+            kind: fault.kind,
+            qualification: fault.qualification,
+            origin: fault.origin,
+            prefetch: Prefetch::No,
+            mmu_seq: fault.mmu_seq,
+        }
+    }
+
+    /// The error code. The predicates below say the same, without putting it together first.
+    #[must_use]
+    pub const fn error(&self) -> PageFaultErr {
+        match self.kind {
+            FaultKind::Violation => PageFaultErr::from_violation(self.qualification),
+            FaultKind::Misconfiguration => PageFaultErr::RSVD,
+        }
+    }
+
+    #[inline]
+    const fn violates(&self, tried: Qualification) -> bool {
+        match self.kind {
+            FaultKind::Violation => self.qualification.intersects(tried),
+            FaultKind::Misconfiguration => false,
+        }
+    }
+
+    /// The guest frame.
+    #[inline]
+    #[must_use]
+    pub const fn gfn(&self) -> Gfn {
+        self.addr.gfn()
+    }
+
+    /// KVM's `write`.
+    #[inline]
+    #[must_use]
+    pub const fn write(&self) -> bool {
+        self.violates(Qualification::WRITE)
+    }
+
+    /// KVM's `exec`.
+    #[inline]
+    #[must_use]
+    pub const fn exec(&self) -> bool {
+        self.violates(Qualification::FETCH)
+    }
+
+    /// KVM's `present`.
+    #[inline]
+    #[must_use]
+    pub const fn present(&self) -> bool {
+        self.violates(ANY_RIGHT)
+    }
+
+    /// The rights that the access needs.
+    #[must_use]
+    pub fn access(&self) -> Rights {
+        let mut access = Rights::empty();
+        access.set(Rights::READ, self.violates(Qualification::READ));
+        access.set(Rights::WRITE, self.write());
+        access.set(Rights::EXECUTE, self.exec());
+        access
+    }
+
+    /// KVM's `rsvd`.
+    #[inline]
+    #[must_use]
+    pub const fn rsvd(&self) -> bool {
+        matches!(self.kind, FaultKind::Misconfiguration)
+    }
+}
+
+#[cfg(test)]
+mod tests;

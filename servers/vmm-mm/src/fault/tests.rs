@@ -1,0 +1,79 @@
+use super::{PageFault, PageFaultErr, Prefetch};
+use ipc_proto::fault::{FaultKind, Origin, Qualification};
+use ipc_proto::grant::{Gpa, Rights};
+
+fn of(qualification: u32) -> PageFaultErr {
+    PageFaultErr::from_violation(Qualification::from_bits_retain(qualification))
+}
+
+fn fault(kind: FaultKind, qualification: u32) -> PageFault {
+    PageFault {
+        addr: Gpa(0x1234_5678),
+        kind,
+        qualification: Qualification::from_bits_retain(qualification),
+        origin: Origin::Vcpu,
+        prefetch: Prefetch::No,
+        mmu_seq: 7,
+    }
+}
+
+#[test]
+fn each_bit_of_the_qualification_has_its_error_bit() {
+    assert_eq!(of(0), PageFaultErr::empty());
+    assert_eq!(of(1 << 0), PageFaultErr::USER);
+    assert_eq!(of(1 << 1), PageFaultErr::WRITE);
+    assert_eq!(of(1 << 2), PageFaultErr::FETCH);
+    for allowed in [1 << 3, 1 << 4, 1 << 5, 7 << 3] {
+        assert_eq!(of(allowed), PageFaultErr::PRESENT);
+    }
+}
+
+#[test]
+fn gva_translated_means_nothing_unless_gva_valid() {
+    assert_eq!(of(1 << 8), PageFaultErr::empty());
+    assert_eq!(of(1 << 7), PageFaultErr::GUEST_PAGE);
+    assert_eq!(of(1 << 7 | 1 << 8), PageFaultErr::GUEST_FINAL);
+}
+
+#[test]
+fn read_and_write_together_are_legal() {
+    assert_eq!(of(0b11 | 1 << 7), PageFaultErr::USER | PageFaultErr::WRITE | PageFaultErr::GUEST_PAGE);
+    let access = fault(FaultKind::Violation, 0b11).access();
+    assert_eq!(access, Rights::READ | Rights::WRITE);
+}
+
+#[test]
+fn the_first_fetch_on_an_empty_ept_reads_0x184() {
+    assert_eq!(of(0x184), PageFaultErr::FETCH | PageFaultErr::GUEST_FINAL);
+}
+
+#[test]
+fn bits_that_say_nothing_of_the_access_change_nothing() {
+    for other in (6..32).filter(|bit| ![7, 8].contains(bit)) {
+        assert_eq!(of(1 << other), PageFaultErr::empty(), "bit {other}");
+    }
+}
+
+#[test]
+fn a_misconfiguration_is_rsvd_whatever_else_the_words_say() {
+    let fault = fault(FaultKind::Misconfiguration, 0x1bf);
+    assert_eq!(fault.error(), PageFaultErr::RSVD);
+    assert!(fault.rsvd() && !fault.write() && !fault.exec() && !fault.present());
+}
+
+#[test]
+fn the_predicates_say_what_the_error_code_says() {
+    for kind in [FaultKind::Violation, FaultKind::Misconfiguration] {
+        for qualification in 0..1 << 13 {
+            let fault = fault(kind, qualification);
+            let error = fault.error();
+            assert_eq!(fault.write(), error.contains(PageFaultErr::WRITE));
+            assert_eq!(fault.exec(), error.contains(PageFaultErr::FETCH));
+            assert_eq!(fault.present(), error.contains(PageFaultErr::PRESENT));
+            assert_eq!(fault.rsvd(), error.contains(PageFaultErr::RSVD));
+            assert_eq!(fault.access().contains(Rights::READ), error.contains(PageFaultErr::USER));
+            assert_eq!(fault.access().contains(Rights::WRITE), error.contains(PageFaultErr::WRITE));
+            assert_eq!(fault.access().contains(Rights::EXECUTE), error.contains(PageFaultErr::FETCH));
+        }
+    }
+}

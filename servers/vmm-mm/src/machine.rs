@@ -1,0 +1,36 @@
+//! What the pager needs of the kernel and of its own memory.
+
+use core::fmt::Arguments;
+use ipc_proto::grant::{Gfn, Rights};
+use ipc_proto::refused::Refused;
+
+/// 32-bit words in one frame.
+pub const WORDS: usize = 1024;
+
+/// The bytes of the pager's own frames. A frame is named by its index: 0 is the first that the pager owns.
+pub trait Memory {
+    /// Fills the frame with zeros.
+    fn clear(&mut self, frame: u32);
+    /// Word `index` (below [`WORDS`]) of the frame.
+    fn word(&self, frame: u32, index: usize) -> u32;
+    /// Writes word `index` (below [`WORDS`]) of the frame.
+    fn set_word(&mut self, frame: u32, index: usize, value: u32);
+}
+
+/// The kernel's operations on a VM, as [`ipc_proto::memop`] has them, and the summary.
+pub trait Kernel {
+    /// Unmaps `pages` frames from `first` on, in the guest and in every window; says how many were mapped.
+    ///
+    /// # Errors
+    /// What the kernel refuses it with; nothing has changed then.
+    fn unmap(&mut self, vm: usize, first: Gfn, pages: u64) -> Result<u64, Refused>;
+    /// Takes away every right but `keep`; says how many leaves changed.
+    ///
+    /// # Errors
+    /// What the kernel refuses it with; nothing has changed then.
+    fn protect(&mut self, vm: usize, first: Gfn, pages: u64, keep: Rights) -> Result<u64, Refused>;
+    /// What the guest may do with `gfn` at present, by the kernel's ledger; `None` when it is not mapped.
+    fn mapped(&mut self, vm: usize, gfn: Gfn) -> Option<Rights>;
+    /// Reports one figure for the summary.
+    fn stat(&mut self, key: Arguments<'_>, value: u64);
+}

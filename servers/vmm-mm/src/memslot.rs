@@ -1,0 +1,327 @@
+//! Memory slots: which guest-physical ranges of a VM are memory, and how they behave.
+//!
+//! Two address spaces, each a list sorted by gfn with the last hit remembered, as KVM's `kvm_memslots`. A change is
+//! asked with [`MemSlots::create`], [`MemSlots::check_move`] and the like: each checks everything before it changes
+//! anything.
+
+use crate::store::Tree;
+use heapless::Vec;
+use ipc_proto::grant::{Gfn, Rights};
+use ipc_proto::slot::{Slot, SlotFlags, SlotId, SlotRefused, Space};
+
+/// Most slots in one address space of one VM.
+pub const MAX_SLOTS: usize = 512;
+
+/// The flags that this pager has.
+pub const KNOWN_FLAGS: SlotFlags = SlotFlags::READONLY.union(SlotFlags::PRIVATE);
+
+/// A slot and the memory behind it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct MemSlot {
+    base: u64,
+    pages: u64,
+    flags: SlotFlags,
+    id: SlotId,
+    state: State,
+    /// The frames of its pages, by offset in the slot.
+    pub tree: Tree,
+}
+
+/// Whether faults in a slot can be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// They can.
+    Valid,
+    /// It is being deleted, moved or changed (KVM's `KVM_MEMSLOT_INVALID`): a fault is to be tried again.
+    Invalid,
+}
+
+impl MemSlot {
+    fn new(slot: &Slot) -> Self {
+        Self {
+            base: slot.base.0,
+            pages: slot.pages,
+            flags: slot.flags,
+            id: slot.id,
+            state: State::Valid,
+            tree: Tree::new(slot.pages),
+        }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn id(&self) -> SlotId {
+        self.id
+    }
+
+    /// Its first gfn.
+    #[must_use]
+    pub const fn base(&self) -> Gfn {
+        Gfn(self.base)
+    }
+
+    /// Its length in pages.
+    #[must_use]
+    pub const fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// Its flags.
+    #[inline]
+    #[must_use]
+    pub const fn flags(&self) -> SlotFlags {
+        self.flags
+    }
+
+    /// Whether faults in it can be answered.
+    #[inline]
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// The offset of `gfn` in the slot, in pages.
+    #[inline]
+    #[must_use]
+    pub const fn offset(&self, gfn: Gfn) -> u64 {
+        gfn.0.wrapping_sub(self.base)
+    }
+
+    /// What the guest may do with its pages.
+    #[inline]
+    #[must_use]
+    pub const fn rights(&self) -> Rights {
+        rights(self.flags)
+    }
+
+    #[inline]
+    const fn holds(&self, gfn: Gfn) -> bool {
+        self.offset(gfn) < self.pages
+    }
+
+    /// Whether `pages` pages from `base` share one with it. Neither range wraps.
+    const fn overlaps(&self, base: Gfn, pages: u64) -> bool {
+        self.base < base.0 + pages && base.0 < self.base + self.pages
+    }
+}
+
+/// What the guest may do with the pages of a slot with these flags.
+#[inline]
+#[must_use]
+pub const fn rights(flags: SlotFlags) -> Rights {
+    if flags.contains(SlotFlags::READONLY) { Rights::READ.union(Rights::EXECUTE) } else { Rights::all() }
+}
+
+/// The slots of one VM.
+pub struct MemSlots {
+    spaces: [Sorted; 2],
+    /// One more than the last gfn that EPT can map.
+    limit: u64,
+    /// Advances with every change (KVM's memslot generation).
+    generation: u64,
+}
+
+/// The slots of one address space, sorted by gfn.
+struct Sorted {
+    slots: Vec<MemSlot, MAX_SLOTS>,
+    last_hit: usize,
+}
+
+impl MemSlots {
+    /// No slots, and no address that one could have.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self { spaces: [Sorted::EMPTY, Sorted::EMPTY], limit: 0, generation: 0 }
+    }
+
+    /// Allows guest-physical addresses of that many bits.
+    pub fn open(&mut self, guest_physical_bits: u8) {
+        self.limit = 1 << guest_physical_bits.clamp(12, 52).saturating_sub(12);
+    }
+
+    /// Advances with every change of a slot.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// How many slots there are, in both address spaces.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.spaces.iter().map(|space| space.slots.len()).sum()
+    }
+
+    /// The slot that holds `gfn`: the last hit, else by binary search.
+    #[inline]
+    pub fn lookup(&mut self, space: Space, gfn: Gfn) -> Option<&mut MemSlot> {
+        let space = self.space_mut(space);
+        let last = space.last_hit;
+        let hit = match space.slots.get(last) {
+            Some(slot) if slot.holds(gfn) => last,
+            Some(_) | None => space.search(gfn)?,
+        };
+        space.slots.get_mut(hit)
+    }
+
+    /// The slot of that number.
+    ///
+    /// # Errors
+    /// `NoSuchSlot`.
+    pub fn slot_mut(&mut self, space: Space, id: SlotId) -> Result<&mut MemSlot, SlotRefused> {
+        self.space_mut(space).slots.iter_mut().find(|slot| slot.id == id).ok_or(SlotRefused::NoSuchSlot)
+    }
+
+    /// Whether `slot` may be created.
+    ///
+    /// # Errors
+    /// `UnknownFlag`, `BadSize`, `BeyondGuest`, `Exists`, `Overlap`, `TooMany`.
+    pub fn check_create(&self, slot: &Slot) -> Result<(), SlotRefused> {
+        check_flags(slot.flags)?;
+        self.check_range(slot.base, slot.pages)?;
+        let space = self.space(slot.space);
+        if space.slots.iter().any(|other| other.id == slot.id) {
+            return Err(SlotRefused::Exists);
+        }
+        space.check_overlap(slot.base, slot.pages, None)?;
+        if space.slots.is_full() { Err(SlotRefused::TooMany) } else { Ok(()) }
+    }
+
+    /// Creates the slot.
+    ///
+    /// # Errors
+    /// As [`Self::check_create`]; nothing has changed then.
+    pub fn create(&mut self, slot: &Slot) -> Result<(), SlotRefused> {
+        self.check_create(slot)?;
+        self.space_mut(slot.space).insert(MemSlot::new(slot))?;
+        self.generation += 1;
+        Ok(())
+    }
+
+    /// Takes the slot away and hands over its memory.
+    ///
+    /// # Errors
+    /// `NoSuchSlot`.
+    pub fn remove(&mut self, space: Space, id: SlotId) -> Result<MemSlot, SlotRefused> {
+        let space = self.space_mut(space);
+        let place = space.place(id)?;
+        let slot = space.slots.remove(place);
+        self.generation += 1;
+        Ok(slot)
+    }
+
+    /// Whether the slot may be moved to `base`.
+    ///
+    /// # Errors
+    /// `NoSuchSlot`, `BeyondGuest`, `Overlap`.
+    pub fn check_move(&self, space: Space, id: SlotId, base: Gfn) -> Result<(), SlotRefused> {
+        let space = self.space(space);
+        let pages = space.slots.get(space.place(id)?).ok_or(SlotRefused::NoSuchSlot)?.pages;
+        self.check_range(base, pages)?;
+        space.check_overlap(base, pages, Some(id))
+    }
+
+    /// Moves the slot; its memory goes with it.
+    ///
+    /// # Errors
+    /// As [`Self::check_move`]; nothing has changed then.
+    pub fn relocate(&mut self, space: Space, id: SlotId, base: Gfn) -> Result<(), SlotRefused> {
+        self.check_move(space, id, base)?;
+        let space = self.space_mut(space);
+        let place = space.place(id)?;
+        let mut slot = space.slots.remove(place);
+        slot.base = base.0;
+        space.insert(slot)?;
+        self.generation += 1;
+        Ok(())
+    }
+
+    /// Gives the slot other flags.
+    ///
+    /// # Errors
+    /// `UnknownFlag`, `NoSuchSlot`; nothing has changed then.
+    pub fn set_flags(&mut self, space: Space, id: SlotId, flags: SlotFlags) -> Result<(), SlotRefused> {
+        check_flags(flags)?;
+        self.slot_mut(space, id)?.flags = flags;
+        self.generation += 1;
+        Ok(())
+    }
+
+    /// Says whether faults in the slot can be answered.
+    ///
+    /// # Errors
+    /// `NoSuchSlot`.
+    pub fn set_state(&mut self, space: Space, id: SlotId, state: State) -> Result<(), SlotRefused> {
+        self.slot_mut(space, id)?.state = state;
+        self.generation += 1;
+        Ok(())
+    }
+
+    fn check_range(&self, base: Gfn, pages: u64) -> Result<(), SlotRefused> {
+        if pages == 0 || pages > self.limit {
+            return Err(SlotRefused::BadSize);
+        }
+        match base.0.checked_add(pages) {
+            Some(end) if end <= self.limit => Ok(()),
+            Some(_) | None => Err(SlotRefused::BeyondGuest),
+        }
+    }
+
+    const fn space(&self, space: Space) -> &Sorted {
+        match space {
+            Space::Normal => &self.spaces[0],
+            Space::Smm => &self.spaces[1],
+        }
+    }
+
+    #[inline]
+    const fn space_mut(&mut self, space: Space) -> &mut Sorted {
+        match space {
+            Space::Normal => &mut self.spaces[0],
+            Space::Smm => &mut self.spaces[1],
+        }
+    }
+}
+
+/// Whether this pager has these flags.
+///
+/// # Errors
+/// `UnknownFlag`.
+pub fn check_flags(flags: SlotFlags) -> Result<(), SlotRefused> {
+    if KNOWN_FLAGS.contains(flags) { Ok(()) } else { Err(SlotRefused::UnknownFlag) }
+}
+
+impl Sorted {
+    const EMPTY: Self = Self { slots: Vec::new(), last_hit: 0 };
+
+    /// The place of the slot that holds `gfn`, remembered as the last hit.
+    #[inline(never)]
+    fn search(&mut self, gfn: Gfn) -> Option<usize> {
+        let place = self.slots.partition_point(|slot| slot.base <= gfn.0).checked_sub(1)?;
+        if !self.slots.get(place)?.holds(gfn) {
+            return None;
+        }
+        self.last_hit = place;
+        Some(place)
+    }
+
+    fn place(&self, id: SlotId) -> Result<usize, SlotRefused> {
+        self.slots.iter().position(|slot| slot.id == id).ok_or(SlotRefused::NoSuchSlot)
+    }
+
+    /// Whether the range shares a page with a slot other than `but`. Only the neighbours of the place that the range
+    /// would have can, but every slot is looked at: changes are rare, and the plain way is plainly right.
+    fn check_overlap(&self, base: Gfn, pages: u64, but: Option<SlotId>) -> Result<(), SlotRefused> {
+        match self.slots.iter().find(|slot| Some(slot.id) != but && slot.overlaps(base, pages)) {
+            Some(other) => Err(SlotRefused::Overlap(other.id)),
+            None => Ok(()),
+        }
+    }
+
+    fn insert(&mut self, slot: MemSlot) -> Result<(), SlotRefused> {
+        let place = self.slots.partition_point(|other| other.base < slot.base);
+        self.slots.insert(place, slot).map_err(|_| SlotRefused::TooMany)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,17 @@
+//! `demand`: exactly the page that was touched, when it is touched.
+
+use super::{Around, Policy};
+use crate::fault::PageFault;
+
+/// The plainest policy: no memory is spent that the guest did not ask for.
+#[derive(Debug)]
+pub struct Demand;
+
+impl Policy for Demand {
+    const NAME: &'static str = "demand";
+
+    #[inline]
+    fn around(&mut self, _: &PageFault) -> Around {
+        Around::ThePage
+    }
+}

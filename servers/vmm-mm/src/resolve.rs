@@ -1,0 +1,69 @@
+//! The decision: facts in, answer out. Nothing is read, taken or changed here.
+
+use crate::fault::PageFault;
+use crate::memslot::{MemSlot, State};
+use ipc_proto::fault::Origin;
+use ipc_proto::grant::Rights;
+use ipc_proto::slot::SlotFlags;
+
+/// What the pipeline made of a fault: KVM's `RET_PF_*`, of which `CONTINUE` never leaves a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PfRet {
+    /// Enter the guest again; it faults again if it must.
+    Retry,
+    /// No memory answers the access: the VM's server does.
+    Emulate,
+    /// The page is mapped now.
+    Fixed,
+    /// The page was mapped with enough rights all the time.
+    Spurious,
+}
+
+/// What to do about a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Nothing is mapped there and nothing shall be.
+    Emulate,
+    /// The slot is being changed: try again.
+    Retry,
+    /// It is memory: find its frame and map it with these rights.
+    Ram(Rights),
+}
+
+/// Decides what a fault is, given the slot that holds its gfn.
+///
+/// | fault | answer |
+/// | --- | --- |
+/// | a misconfigured entry | `Emulate`: only MMIO would have such entries |
+/// | no slot, or one that the asker may not see | `Emulate` |
+/// | the slot is being changed | `Retry` |
+/// | a write to a read-only slot | `Emulate` |
+/// | anything else | `Ram`, with the slot's rights |
+#[inline]
+#[must_use]
+pub fn resolve(fault: &PageFault, slot: Option<&MemSlot>) -> Resolution {
+    if fault.rsvd() {
+        return Resolution::Emulate;
+    }
+    let Some(slot) = slot else { return Resolution::Emulate };
+    if slot.state() == State::Invalid {
+        return Resolution::Retry;
+    }
+    let flags = slot.flags();
+    // One test for the usual case, a slot without flags.
+    if !flags.is_empty() && !allows(flags, fault) {
+        return Resolution::Emulate;
+    }
+    Resolution::Ram(slot.rights())
+}
+
+fn allows(flags: SlotFlags, fault: &PageFault) -> bool {
+    let seen = match fault.origin {
+        Origin::Vcpu => true,
+        Origin::Window => !flags.contains(SlotFlags::PRIVATE),
+    };
+    seen && !(flags.contains(SlotFlags::READONLY) && fault.write())
+}
+
+#[cfg(test)]
+mod tests;
