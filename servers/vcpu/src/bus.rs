@@ -1,0 +1,211 @@
+//! The port bus: which device answers which port. A port that nobody has reads all ones.
+
+use crate::clock::{Clock, Tsc};
+use crate::keyboard::Keyboard;
+use crate::pic::Pic;
+use crate::pit::Pit;
+use crate::power::{self, Power, PowerEvent};
+use crate::rtc::Rtc;
+use crate::tally::Tally;
+use crate::uart::{Line, Uart};
+
+/// The interrupt lines.
+pub mod irq {
+    #![expect(missing_docs, reason = "the names say it")]
+    pub const TIMER: u8 = 0;
+    pub const COM1: u8 = 4;
+}
+
+const COM1: u16 = 0x3f8;
+const COM1_LAST: u16 = COM1 + 7;
+
+/// Every device behind a port.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    /// The interrupt controllers.
+    pub pic: Pic,
+    /// The interval timer.
+    pub pit: Pit,
+    /// COM1.
+    pub uart: Uart,
+    rtc: Rtc,
+    keyboard: Keyboard,
+    power: Power,
+    /// Timer ticks that are still to be delivered.
+    owed_ticks: u64,
+    /// Ports that nobody has.
+    pub unknown: Tally,
+}
+
+impl Bus {
+    /// The devices of a machine of `ram` bytes, switched on at tick `now` when it was `epoch` (seconds since 1970).
+    #[must_use]
+    pub fn new(clock: Clock, epoch: u64, now: Tsc, ram: u64) -> Self {
+        Self {
+            pic: Pic::new(),
+            pit: Pit::new(clock),
+            uart: Uart::new(),
+            rtc: Rtc::new(clock, epoch, now, ram),
+            keyboard: Keyboard::new(),
+            power: Power::new(clock),
+            owed_ticks: 0,
+            unknown: Tally::new(),
+        }
+    }
+
+    /// Brings the devices to tick `now`.
+    pub fn advance(&mut self, now: Tsc) {
+        let edges = self.pit.take_edges(now);
+        if edges > 0 {
+            // A masked line keeps one edge; ticks that the guest does not want are not owed.
+            self.owed_ticks = if self.pic.masked(irq::TIMER) { 1 } else { self.owed_ticks + edges };
+        }
+        self.raise_owed();
+    }
+
+    /// The vector of the interrupt that is delivered now. The next owed tick follows it.
+    pub fn acknowledge(&mut self) -> u8 {
+        let vector = self.pic.acknowledge();
+        self.raise_owed();
+        vector
+    }
+
+    fn raise_owed(&mut self) {
+        if self.owed_ticks > 0 && !self.pic.requested(irq::TIMER) {
+            self.owed_ticks -= 1;
+            self.pic.lower(irq::TIMER);
+            self.pic.raise(irq::TIMER);
+        }
+    }
+
+    /// The tick at which a device will want to raise an interrupt by itself.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Tsc> {
+        if self.pic.masked(irq::TIMER) { None } else { self.pit.deadline() }
+    }
+
+    /// A byte has come in for COM1.
+    pub fn receive(&mut self, byte: u8) {
+        self.uart.receive(byte);
+        self.drive_com1();
+    }
+
+    fn drive_com1(&mut self) {
+        if self.uart.interrupts() {
+            self.pic.raise(irq::COM1);
+        } else {
+            self.pic.lower(irq::COM1);
+        }
+    }
+
+    /// A read of `size` bytes.
+    pub fn input(&mut self, port: u16, size: u8, now: Tsc) -> u32 {
+        if matches!((port, size), (0xcf8..=0xcfb, 2 | 4)) {
+            // The PCI configuration address, not the reset register in its second byte.
+            return u32::MAX;
+        }
+        let mut value = 0;
+        for byte in 0..size {
+            let at = port.wrapping_add(u16::from(byte));
+            let read = match self.read(at, now) {
+                Some(read) => read,
+                None => {
+                    if byte == 0 {
+                        self.miss(port);
+                    }
+                    0xff
+                }
+            };
+            value |= u32::from(read) << (8 * byte);
+        }
+        value
+    }
+
+    fn miss(&mut self, port: u16) {
+        if self.unknown.count(u64::from(port)) {
+            log::debug!("nobody has port {port:#x}");
+        }
+    }
+
+    fn read(&mut self, port: u16, now: Tsc) -> Option<u8> {
+        match port {
+            COM1..=COM1_LAST => {
+                let value = self.uart.read(port - COM1);
+                self.drive_com1();
+                Some(value)
+            }
+            0x80 | 0xed => Some(0xff),
+            _ if absent(port) => Some(0xff),
+            _ => self
+                .pic
+                .read(port)
+                .or_else(|| self.pit.read(port, now))
+                .or_else(|| self.keyboard.read(port))
+                .or_else(|| self.power.read(port, now))
+                .or_else(|| self.rtc.read(port, now)),
+        }
+    }
+
+    /// A write of `size` bytes; says whether it ends the machine.
+    pub fn output(&mut self, port: u16, size: u8, value: u32, now: Tsc) -> Option<PowerEvent> {
+        match (port, size) {
+            (power::port::TEST_EXIT, _) => return Some(PowerEvent::TestExit(value)),
+            // A word or double word there is meant for the PCI configuration address, not for the reset register.
+            (0xcf8..=0xcfb, 2 | 4) => return None,
+            _ => {}
+        }
+        let bytes = value.to_le_bytes();
+        for byte in 0..size {
+            let at = port.wrapping_add(u16::from(byte));
+            match self.write(at, bytes[usize::from(byte & 3)], now) {
+                Some(None) => {}
+                Some(event) => return event,
+                None if byte == 0 => self.miss(port),
+                None => {}
+            }
+        }
+        None
+    }
+
+    fn write(&mut self, port: u16, value: u8, now: Tsc) -> Option<Option<PowerEvent>> {
+        match port {
+            COM1..=COM1_LAST => {
+                if self.uart.write(port - COM1, value) == Line::Pulse {
+                    self.pic.lower(irq::COM1);
+                }
+                self.drive_com1();
+                Some(None)
+            }
+            // Written to for the time it takes.
+            0x80 | 0xed => Some(None),
+            power::port::RESET => self.power.write(port, value),
+            _ if absent(port) => Some(None),
+            _ => self
+                .keyboard
+                .write(port, value)
+                .or_else(|| self.power.write(port, value))
+                .or_else(|| self.write_silent(port, value, now).map(|()| None)),
+        }
+    }
+
+    /// The devices whose writes never end the machine.
+    fn write_silent(&mut self, port: u16, value: u8, now: Tsc) -> Option<()> {
+        if port == crate::pit::port::COMMAND && value >> 6 == 0 && value & 0x30 != 0 {
+            // A new mode of channel 0 forgives the ticks of the old one.
+            self.owed_ticks = 0;
+        }
+        self.pic
+            .write(port, value)
+            .or_else(|| self.pit.write(port, value, now))
+            .or_else(|| self.rtc.write(port, value, now))
+    }
+}
+
+/// Devices that a guest looks for and that this machine is known not to have: COM2 to COM4 and PCI.
+const fn absent(port: u16) -> bool {
+    matches!(port, 0x2f8..=0x2ff | 0x3e8..=0x3ef | 0x2e8..=0x2ef | 0xcf8 | 0xcfa..=0xcff)
+}
+
+#[cfg(test)]
+#[path = "bus_tests.rs"]
+mod tests;

@@ -1,0 +1,39 @@
+//! One VM's server as a library: everything but the loop that receives and replies.
+//!
+//! Read the modules in the order a VM needs them: [`load`] puts the guest into [`memory`] and [`start`] says how the
+//! vCPU begins; then every exit comes to [`machine`], which asks [`cpuid`], [`msr`], [`control`], the port [`bus`]
+//! with its devices ([`pic`], [`pit`], [`uart`], [`rtc`], [`keyboard`], [`power`]). [`ending`] says why a VM is over.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod acpi;
+pub mod alu;
+pub mod bus;
+pub mod clock;
+pub mod control;
+pub mod cpuid;
+pub mod emulate;
+pub mod ending;
+pub mod instruction;
+pub mod keyboard;
+pub mod lapic;
+pub mod load;
+pub mod machine;
+pub mod memory;
+pub mod mmio;
+pub mod msr;
+pub mod pic;
+pub mod pit;
+pub mod power;
+pub mod rtc;
+pub mod start;
+mod string;
+pub mod tally;
+pub mod translate;
+pub mod uart;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,103 @@
+//! The host's serial port: what the guest sends goes straight out, what is typed comes in.
+//!
+//! Nothing waits for the line as long as the guest's queue has room: sixteen bytes at a time go into the port's FIFO
+//! whenever it is empty.
+
+use heapless::Deque;
+use rt::{Task, port};
+
+const COM1: u16 = 0x3f8;
+const FIFO_CONTROL: u16 = COM1 + 2;
+const LINE_STATUS: u16 = COM1 + 5;
+const FIFO_ENABLE: u8 = 1;
+const DATA_READY: u8 = 1;
+const FIFO_EMPTY: u8 = 0x20;
+const LINE_IDLE: u8 = 0x40;
+const FIFO: usize = 16;
+/// Bytes a second at 115200 baud.
+const BYTES_HZ: u64 = 11_520;
+/// Bytes that one exit can add to the queue: that much room is kept.
+const KEPT_ROOM: usize = 64;
+
+/// The host's serial port, if the manifest gives it.
+pub struct Console {
+    given: bool,
+    /// Ticks that one byte takes on the line.
+    byte: u64,
+    /// When the FIFO is worth looking at again.
+    look: u64,
+    /// How often typed bytes are looked for, in ticks, and when next.
+    poll: Option<(u64, u64)>,
+}
+
+impl Console {
+    /// The port, with its FIFOs on.
+    pub fn new(task: &Task) -> Self {
+        let entry = task.entry();
+        let given = entry.ports.iter().any(|ports| ports.first <= COM1 && ports.last >= COM1 + 7);
+        if given {
+            // Switching the FIFOs on empties them: not while the kernel's last line is still in them.
+            while port::read(LINE_STATUS) & LINE_IDLE == 0 {}
+            port::write(FIFO_CONTROL, FIFO_ENABLE);
+        } else {
+            log::warn!("the manifest gives no COM1: what the guest prints is lost");
+        }
+        let poll_ms = entry.option("console.poll_ms").and_then(|text| text.parse::<u64>().ok());
+        let poll = poll_ms.filter(|ms| given && *ms > 0).map(|ms| {
+            let ticks = ms.saturating_mul(task.info.tsc_hz) / 1_000;
+            (ticks.max(1), rt::tsc())
+        });
+        Self { given, byte: (task.info.tsc_hz / BYTES_HZ).max(1), look: 0, poll }
+    }
+
+    /// Puts out what fits, and waits only when the queue is about to be full.
+    pub fn put<const N: usize>(&mut self, sent: &mut Deque<u8, N>, now: u64) {
+        if !self.given {
+            sent.clear();
+        }
+        if !sent.is_empty() && now >= self.look {
+            self.look = if self.fill(sent) { now + FIFO as u64 * self.byte } else { now + self.byte };
+        }
+        while N - sent.len() < KEPT_ROOM {
+            self.fill(sent);
+        }
+    }
+
+    /// Puts out everything.
+    pub fn flush<const N: usize>(&mut self, sent: &mut Deque<u8, N>) {
+        while self.given && !sent.is_empty() {
+            self.fill(sent);
+        }
+    }
+
+    /// Fills the FIFO if it is empty, and says whether it was.
+    fn fill<const N: usize>(&self, sent: &mut Deque<u8, N>) -> bool {
+        let empty = port::read(LINE_STATUS) & FIFO_EMPTY != 0;
+        if empty {
+            for _ in 0..FIFO {
+                let Some(byte) = sent.pop_front() else { break };
+                port::write(COM1, byte);
+            }
+        }
+        empty
+    }
+
+    /// A byte that was typed, if it is time to look and there is one.
+    pub fn typed(&mut self, now: u64) -> Option<u8> {
+        let (every, next) = self.poll?;
+        if now < next {
+            return None;
+        }
+        let ready = port::read(LINE_STATUS) & DATA_READY != 0;
+        // While bytes come in, the next one is a byte's time away.
+        self.poll = Some((every, now + if ready { self.byte } else { every }));
+        ready.then(|| port::read(COM1))
+    }
+
+    /// When this wants to be called again, with or without bytes left to send.
+    pub fn deadline(&self, bytes_left: bool) -> Option<u64> {
+        let send = bytes_left.then_some(self.look);
+        let poll = self.poll.map(|(_, next)| next);
+        send.into_iter().chain(poll).min()
+    }
+}

@@ -1,0 +1,70 @@
+//! What this server asks of the VM's pager: to say hello, and to make slots.
+
+use core::fmt;
+use ipc_proto::layout::handle;
+use ipc_proto::lifecycle::{Features, Hello};
+use ipc_proto::refused::Refused;
+use ipc_proto::slot::{SlotRefused, SlotReply, SlotRequest};
+use ipc_proto::version::PROTOCOL;
+use ipc_proto::wire;
+
+/// Longest request or reply, in bytes.
+const LONGEST: usize = 128;
+
+/// Why the pager did not do what it was asked.
+#[derive(Clone, Copy, Debug)]
+pub enum PagerError {
+    /// The kernel did not carry the request.
+    NotCarried(Refused),
+    /// The pager refused this request.
+    Refused(SlotRequest, SlotRefused),
+    /// Its answer is no answer to this request.
+    Nonsense(SlotRequest),
+}
+
+impl fmt::Display for PagerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotCarried(refused) => write!(f, "the pager cannot be reached: {refused}"),
+            Self::Refused(request, why) => write!(f, "the pager refuses {request:?}: {why:?}"),
+            Self::Nonsense(request) => write!(f, "the pager's answer to {request:?} makes no sense"),
+        }
+    }
+}
+
+/// The portal of a VM's pager.
+pub struct Pager {
+    portal: u16,
+}
+
+impl Pager {
+    /// Greets the pager of VM `vm`.
+    pub fn greet(vm: u16) -> Result<Self, PagerError> {
+        let pager = Self { portal: handle::pager(usize::from(vm)) };
+        let hello = SlotRequest::Hello(Hello { version: PROTOCOL, features: Features::empty() });
+        match pager.ask(&hello)? {
+            SlotReply::Hello(answer) if PROTOCOL.understands(answer.version) => Ok(pager),
+            SlotReply::Refused(why) => Err(PagerError::Refused(hello, why)),
+            SlotReply::Hello(_) | SlotReply::Done => Err(PagerError::Nonsense(hello)),
+        }
+    }
+
+    /// Asks for something that is done or refused.
+    pub fn request(&self, request: &SlotRequest) -> Result<(), PagerError> {
+        match self.ask(request)? {
+            SlotReply::Done => Ok(()),
+            SlotReply::Refused(why) => Err(PagerError::Refused(*request, why)),
+            SlotReply::Hello(_) => Err(PagerError::Nonsense(*request)),
+        }
+    }
+
+    fn ask(&self, request: &SlotRequest) -> Result<SlotReply, PagerError> {
+        let mut bytes = [0; LONGEST];
+        let len = wire::encode(request, &mut bytes).map_err(|_| PagerError::Nonsense(*request))?;
+        rt::write_message(&bytes[..len]);
+        let len = rt::send(self.portal, len).map_err(PagerError::NotCarried)?;
+        let answer = bytes.get_mut(..len).ok_or(PagerError::Nonsense(*request))?;
+        rt::read_message(answer);
+        wire::decode(answer).map_err(|_| PagerError::Nonsense(*request))
+    }
+}
