@@ -1,0 +1,56 @@
+//! Faultline's tools: set up, build, pack, run and test a system.
+//!
+//! Read the modules in the order of `cargo xtask run`: `setup` installs what is missing, `system` reads the TOML
+//! file, `build` compiles, `image` packs an ISO, `machine` boots it, `console` tells guest from system, `summary`
+//! shows the figures; `run` is the thread through them.
+
+mod build;
+mod check;
+mod console;
+mod guests;
+mod image;
+mod machine;
+mod paths;
+mod progress;
+mod run;
+mod setup;
+mod status;
+mod summary;
+mod system;
+mod test;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Sets up, builds, packs, runs and tests a system")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Set up, build and boot a system; show its console and a summary.
+    Run(run::Args),
+    /// Build a system and pack it as a bootable ISO; print its path.
+    Image(image::Args),
+    /// Run host tests and the scenarios in the machine.
+    Test(test::Args),
+    /// Check formatting, lints, documentation and the house's own rules.
+    Check(check::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Run(args) => run::run(&args),
+        Verb::Image(args) => image::run(&args).map(|()| status::Status::Done),
+        Verb::Test(args) => test::run(&args),
+        Verb::Check(args) => check::run(&args),
+    };
+    let status = done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        status::Status::of(&error)
+    });
+    ExitCode::from(status as u8)
+}

@@ -1,0 +1,108 @@
+//! `[task.NAME]`: the user-mode programs of a system.
+
+use super::section::Section;
+use super::vms::Memory;
+use super::{Source, units};
+use crate::paths;
+use ipc_proto::manifest::{Name, Setting, Task};
+
+/// The keys of a task.
+pub const KEYS: &[&str] = &["image", "priority", "memory", "supervisor", "ports", "modules", "options"];
+
+/// What the memory of a task may look like, for error messages.
+const MEMORY: &str = "sizes added up, such as \"256 KiB\" or \"guests + 8 MiB\", where `guests` is the RAM of the VMs \
+                      that this task pages";
+
+/// The tasks under `[task]`, and where their images come from.
+///
+/// # Errors
+/// The first mistake.
+pub fn read(all: &Section<'_>, guests: &[Memory]) -> anyhow::Result<Vec<(Task, Source)>> {
+    all.keys().map(|name| task(name, &all.table(name)?, guests)).collect()
+}
+
+fn task(name: &str, section: &Section<'_>, guests: &[Memory]) -> anyhow::Result<(Task, Source)> {
+    section.only(KEYS)?;
+    let image = section.needed("image", &images_known())?;
+    let source = image_source(section, image)?;
+    let task = Task {
+        name: section.bounded("", name)?,
+        image: section.bounded("image", &super::module_name(image))?,
+        priority: u8::try_from(section.number("priority", 1..=255, 1)?)?,
+        frames: memory(section, name, guests)?,
+        supervisor: section.yes("supervisor")?,
+        ports: section.list("ports", ports(section)?)?,
+        modules: section.list("modules", modules(section)?)?,
+        options: section.list("options", options(&section.table("options")?)?)?,
+    };
+    Ok((task, source))
+}
+
+/// An image is a server of this repository by name, or the path of an ELF file.
+fn image_source(section: &Section<'_>, image: &str) -> anyhow::Result<Source> {
+    if paths::root().join("servers").join(image).join("src/main.rs").exists() {
+        return Ok(Source::Server(image.to_owned()));
+    }
+    let file = paths::root().join(image);
+    if file.is_file() {
+        return Ok(Source::File(file));
+    }
+    Err(section.wrong("image", &format!("there is no server and no file `{image}`"), &images_known()))
+}
+
+fn images_known() -> String {
+    let servers = std::fs::read_dir(paths::root().join("servers")).into_iter().flatten().filter_map(Result::ok);
+    let mut names: Vec<String> = servers
+        .filter(|entry| entry.path().join("src/main.rs").exists())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    format!("{}, or the path of an ELF file", names.join(", "))
+}
+
+fn memory(section: &Section<'_>, name: &str, guests: &[Memory]) -> anyhow::Result<u32> {
+    let text = section.needed("memory", MEMORY)?;
+    let wrong = || section.wrong("memory", &format!("\"{text}\""), MEMORY);
+    let mut frames = 0u64;
+    for term in text.split('+').map(str::trim) {
+        frames += match term {
+            "guests" => guests.iter().filter(|vm| vm.pager.as_deref() == Some(name)).map(|vm| vm.frames).sum(),
+            size => units::frames(size).ok_or_else(wrong)?,
+        };
+    }
+    u32::try_from(frames).map_err(|_| wrong())
+}
+
+fn ports(section: &Section<'_>) -> anyhow::Result<Vec<ipc_proto::manifest::Ports>> {
+    let range = |text: &str| {
+        units::ports(text).ok_or_else(|| section.wrong("ports", &format!("\"{text}\""), units::PORTS))
+    };
+    section.texts("ports")?.into_iter().map(range).collect()
+}
+
+fn modules(section: &Section<'_>) -> anyhow::Result<Vec<Name>> {
+    section.texts("modules")?.into_iter().map(|name| section.bounded("modules", &super::module_name(name))).collect()
+}
+
+/// Options are texts, numbers, yes or no; a table below makes its keys dotted.
+fn options(section: &Section<'_>) -> anyhow::Result<Vec<Setting>> {
+    let mut settings = Vec::new();
+    for key in section.keys() {
+        let value = match section.value(key) {
+            Some(toml::Value::String(text)) => text.clone(),
+            Some(toml::Value::Integer(number)) => number.to_string(),
+            Some(toml::Value::Boolean(yes)) => yes.to_string(),
+            Some(toml::Value::Table(_)) => {
+                for below in options(&section.table(key)?)? {
+                    let key = section.bounded(key, &format!("{key}.{}", below.key))?;
+                    settings.push(Setting { key, value: below.value });
+                }
+                continue;
+            }
+            Some(other) => return Err(section.wrong(key, &format!("{other}"), "text, a whole number, true, false")),
+            None => continue,
+        };
+        settings.push(Setting { key: section.bounded(key, key)?, value: section.bounded(key, &value)? });
+    }
+    Ok(settings)
+}

@@ -1,0 +1,52 @@
+//! Debian's unmodified kernel.
+
+use crate::status::Status;
+use crate::test::promise::{Bench, Length};
+use crate::test::trial::{Seen, Trial};
+
+/// RAM of the system, in 4 KiB pages: 512 MiB.
+const PAGES: u64 = 512 << 8;
+/// RAM of the long run.
+const LONG_PAGES: u64 = 2048 << 8;
+
+/// It boots to its user space, its memory keeps what is written, time advances, and it powers off; every page came
+/// from the pager.
+pub fn debian(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    let (trial, ram) = match bench.length {
+        Length::Short => (Trial::of("linux").within(480), PAGES),
+        Length::Full => {
+            (Trial::of("linux").set("vm.memory=2 GiB").set("vm.tables=2048").within(1800), LONG_PAGES)
+        }
+    };
+    let seen = trial.run(bench, name)?;
+    all_checks_passed(&seen, ram)
+}
+
+/// The kernel that Debian builds for PCs, with all that the small one leaves out.
+pub fn generic(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    const GENERIC_PAGES: u64 = 256 << 8;
+    let trial = Trial::of("linux").set("vm.kernel=debian-generic").set("vm.memory=256 MiB").within(480);
+    let seen = trial.run(bench, name)?;
+    seen.holds(!seen.shown().contains("cloud-amd64"), "it should be another kernel")?;
+    all_checks_passed(&seen, GENERIC_PAGES)
+}
+
+/// What `/init` checks, and what the summary says of a guest with `ram` pages.
+fn all_checks_passed(seen: &Seen, ram: u64) -> anyhow::Result<String> {
+    seen.ends(Status::Done)?.shows("Linux version ")?.shows("debian-kernel@lists.debian.org")?;
+    seen.shows("checksum pass 1 ok ")?.shows("checksum pass 2 ok ")?.shows("init: all checks passed")?;
+    let pages = seen.number_after("pages=")?;
+    seen.holds(
+        pages * 100 >= ram * 70,
+        &format!("the pattern filled {pages} of {ram} pages, less than 70 %"),
+    )?;
+    let slept = seen.number_after("init: sleep 1 took ")?;
+    seen.holds((900..=1500).contains(&slept), &format!("sleep 1 took {slept} ms of the guest's time"))?;
+    let (faults, granted) = (seen.figure("faults.count")?, seen.figure("faults.pages_granted")?);
+    seen.holds(
+        granted >= pages,
+        &format!("the pattern took {pages} pages, and the pager granted {granted}"),
+    )?;
+    seen.ledger_matches()?;
+    Ok(format!("pattern in {pages} pages, {faults} faults, p50 {} ticks", seen.figure("faults.ticks_p50")?))
+}

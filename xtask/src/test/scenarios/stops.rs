@@ -1,0 +1,37 @@
+//! Guests that come to a bad end: the VM stops with a reason, the kernel never.
+
+use crate::status::Status;
+use crate::test::promise::Bench;
+use crate::test::trial::Trial;
+
+/// The registers that are shown are the guest's: it left a number in R12.
+pub fn triple_fault(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    let seen = Trial::of("touch").set("vm.kernel=touch-triple-fault").run(bench, name)?;
+    seen.ends(Status::Failed)?.shows("triple-fault: here it comes")?.tells("triple fault")?;
+    seen.tells("rip 00000000001")?.tells("r12 000000000badc0de")?.tells("cr3 ")?;
+    seen.ledger_matches()?;
+    Ok(String::new())
+}
+
+/// Nothing maps memory behind the pager's back.
+pub fn no_pager(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    let seen = Trial::of("touch").set("task.vmm-mm=none").run(bench, name)?;
+    seen.ends(Status::Failed)?.tells("no pager serves this VM")?;
+    seen.holds(seen.shown().trim().is_empty(), "the guest should not have run")?;
+    let (faults, granted) = (seen.figure("faults.count")?, seen.figure("faults.pages_granted")?);
+    seen.holds(granted == 0, &format!("{granted} pages were granted although there is no pager"))?;
+    seen.holds(faults <= 1, &format!("the guest went on to its fault number {faults}"))?;
+    Ok(String::new())
+}
+
+/// The time that was given is all it gets.
+pub fn timeout(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    let seen = Trial::of("touch").set("vm.kernel=touch-forever").within(25).run(bench, name)?;
+    seen.ends(Status::Timeout)?.shows("forever: going round")?;
+    let reason = seen.value("reason")?.as_str().unwrap_or_default();
+    seen.holds(
+        reason.contains("not ended after 25 s"),
+        &format!("the summary should say why, not `{reason}`"),
+    )?;
+    Ok(String::new())
+}

@@ -1,0 +1,49 @@
+//! The guest that touches everything.
+
+use crate::status::Status;
+use crate::test::promise::Bench;
+use crate::test::trial::{Seen, Trial};
+
+/// The costliest half of the 4 KiB faults, exit to entry, in ticks.
+const FAULT_TICKS: u64 = 1500;
+
+/// On Bochs, where counts repeat exactly.
+pub fn everything(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    let seen = Trial::of("touch").run(bench, name)?;
+    let (checks, faults) = checks_hold(&seen)?;
+    let ticks = seen.figure("faults.ticks_p50")?;
+    seen.holds(
+        ticks <= FAULT_TICKS,
+        &format!("half of the faults should cost {FAULT_TICKS} ticks at most, not {ticks}"),
+    )?;
+    Ok(format!("{checks} checks, {faults} faults, p50 {ticks} ticks"))
+}
+
+/// The guest ends well, and what it touched was granted by the pager: how many checks it made, how many faults.
+pub fn checks_hold(seen: &Seen) -> anyhow::Result<(u64, u64)> {
+    seen.ends(Status::Done)?
+        .shows(" checks passed, 0 failed")?
+        .shows("touch: ports: this line is one string")?;
+    seen.holds(!seen.shown().contains("FAILED"), "no check of the guest's should fail")?;
+    let passed =
+        seen.shown().lines().filter(|line| line.starts_with("touch: ") && line.ends_with(" ok")).count()
+            as u64;
+    let counted = seen.number_before(" checks passed")?;
+    seen.holds(
+        passed == counted && passed >= 30,
+        &format!("{passed} lines say ok, and the guest counted {counted}"),
+    )?;
+    let touched = seen.number_before(" distinct pages touched")?;
+    let (faults, granted) = (seen.figure("faults.count")?, seen.figure("faults.pages_granted")?);
+    seen.holds(touched >= 1100, &format!("{touched} pages touched are too few to tell"))?;
+    seen.holds(
+        granted >= touched,
+        &format!("{touched} pages were touched, and the pager granted {granted}"),
+    )?;
+    seen.holds(
+        faults >= touched,
+        &format!("{touched} pages were touched for the first time, with {faults} faults"),
+    )?;
+    seen.ledger_matches()?;
+    Ok((passed, faults))
+}
