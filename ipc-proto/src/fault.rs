@@ -111,16 +111,12 @@ impl Fault {
     #[inline]
     pub const fn from_words(words: &Words) -> Result<Self, Unknown> {
         let head = words[0];
-        let origin = match bits(head, 48, 8) {
-            0 => Origin::Vcpu,
-            1 => Origin::Window,
-            _ => return Err(Unknown),
-        };
-        let kind = match bits(head, 56, 8) {
-            0 => FaultKind::Violation,
-            1 => FaultKind::Misconfiguration,
-            _ => return Err(Unknown),
-        };
+        // One test for both: each has two variants, 0 and 1.
+        if head & 0xfefe << 48 != 0 {
+            return Err(Unknown);
+        }
+        let origin = if bits(head, 48, 1) == 0 { Origin::Vcpu } else { Origin::Window };
+        let kind = if bits(head, 56, 1) == 0 { FaultKind::Violation } else { FaultKind::Misconfiguration };
         Ok(Self {
             vcpu: head as u16,
             vm: (head >> 16) as u16,

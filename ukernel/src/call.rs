@@ -24,7 +24,7 @@ pub struct Caller {
 const TASK_END: u64 = 1 << 47;
 
 /// A system call of the thread that runs.
-#[inline]
+#[inline(always)]
 pub fn system_call(core: &mut Core, caller: Caller, number: u64, words: &Words) -> Next {
     let Context::Thread(id) = core.current else { return core.pick() };
     if caller.rip >= TASK_END || caller.rsp >= TASK_END {

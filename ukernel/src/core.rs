@@ -117,7 +117,7 @@ impl Core {
     }
 
     /// Whether someone is ready whose priority is higher than that of `context`.
-    #[inline]
+    #[inline(always)]
     fn outranked(&self, context: Context) -> bool {
         self.ready.filled >> 1 >> self.priority(context) != 0
     }
@@ -137,7 +137,7 @@ impl Core {
     }
 
     /// Runs `next`, or whoever is ready and outranks it.
-    #[inline]
+    #[inline(always)]
     pub fn run(&mut self, next: Next) -> Next {
         let context = match next {
             Next::Guest(vcpu) => Context::Vcpu(vcpu),
@@ -209,7 +209,7 @@ impl Core {
     }
 
     /// Makes `vcpu` the one whose registers the CPU holds.
-    #[inline]
+    #[inline(always)]
     pub fn load(&mut self, vcpu: u8) {
         if self.resident != Some(vcpu) {
             if let Some(before) = self.resident {
@@ -221,7 +221,7 @@ impl Core {
     }
 
     /// A guest was left: its exit entered the address space of its pager.
-    #[inline]
+    #[inline(always)]
     pub fn left_guest(&mut self) -> Option<u8> {
         let Context::Vcpu(vcpu) = self.current else { return None };
         self.space = Some(self.system.vms[usize::from(self.vcpus[usize::from(vcpu)].vm)].exit_space);
@@ -230,7 +230,7 @@ impl Core {
     }
 
     /// Before a guest is entered: where its registers are, and whether it was entered before.
-    #[inline]
+    #[inline(always)]
     pub fn prepare_guest(&mut self, vcpu: u8) -> (u64, bool) {
         self.load(vcpu);
         let vcpu = &mut self.vcpus[usize::from(vcpu)];
@@ -240,7 +240,7 @@ impl Core {
     }
 
     /// Before a system call comes back: to where, and with which stack.
-    #[inline]
+    #[inline(always)]
     pub fn prepare_delivery(&mut self, thread: u8) -> (u64, u64) {
         self.enter_space(thread);
         let thread = &mut self.threads[usize::from(thread)];
@@ -266,7 +266,7 @@ impl Core {
         self.stack.trap()
     }
 
-    #[inline]
+    #[inline(always)]
     fn enter_space(&mut self, thread: u8) {
         let task = &self.system.tasks[usize::from(thread)];
         if self.space != Some(task.space) {

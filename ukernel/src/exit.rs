@@ -39,7 +39,7 @@ pub const fn route(reason: u16) -> Route {
 }
 
 /// The guest that ran was left.
-#[inline]
+#[inline(always)]
 pub fn guest_left(core: &mut Core) -> Next {
     let now = cpu::tsc();
     let Some(id) = core.left_guest() else { return core.pick() };

@@ -2,12 +2,13 @@
 
 use crate::arch::door::TrapFrame;
 use crate::arch::machine;
-use crate::core::{Core, Next};
+use crate::core::{Context, Core, Next};
 use crate::figures;
 use crate::log::{self, Letter};
-use crate::thread::State;
+use crate::thread::{Question, State};
 use core::fmt::Arguments;
 use ipc_proto::call::{End, notice};
+use ipc_proto::refused::Refused;
 
 impl Core {
     /// Stops a thread for what it did. Whoever it was serving waits for who comes after it; grants stay.
@@ -28,16 +29,46 @@ impl Core {
             // It was in the queue before.
             let _ = thread.askers.push_front(asker);
         }
-        let supervisors = self.system.tasks.iter().enumerate().filter(|(_, task)| task.supervisor);
+        self.answer_callers(id);
         let mut told = false;
-        for (supervisor, _) in supervisors {
-            if self.threads[supervisor].state != State::Stopped {
+        for (supervisor, task) in self.system.tasks.iter().enumerate() {
+            let waits = matches!(self.threads[supervisor].state, State::Stopped | State::Asking(_));
+            if task.supervisor && !waits {
                 told = true;
                 self.notify(supervisor as u8, notice::TASK_STOPPED);
             }
         }
         if !told {
-            end(self, End::ServerFailed, format_args!("no supervisor is left"));
+            end(
+                self,
+                End::ServerFailed,
+                format_args!("no supervisor is left that could do something about it"),
+            );
+        }
+    }
+}
+
+impl Core {
+    /// Whoever called a thread that has stopped is told so.
+    fn answer_callers(&mut self, stopped: u8) {
+        for _ in 0..self.threads[usize::from(stopped)].askers.len() {
+            let Some(asker) = self.threads[usize::from(stopped)].askers.pop_front() else { return };
+            let called = match asker {
+                Context::Thread(caller) => {
+                    matches!(self.threads[usize::from(caller)].state, State::Asking(Question::Call { .. }))
+                }
+                Context::Vcpu(_) | Context::Idle => false,
+            };
+            if let (true, Context::Thread(caller)) = (called, asker) {
+                self.defer(Next::Deliver {
+                    thread: caller,
+                    status: Refused::Unreachable as u64,
+                    words: [0; 6],
+                });
+            } else {
+                // It came from there.
+                let _ = self.threads[usize::from(stopped)].askers.push_back(asker);
+            }
         }
     }
 }

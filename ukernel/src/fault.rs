@@ -20,7 +20,7 @@ use ipc_proto::refused::Refused;
 use ipc_proto::words::Words;
 
 /// An EPT violation or misconfiguration has left the guest: its pager is asked.
-#[inline]
+#[inline(always)]
 pub fn left(core: &mut Core, id: u8, kind: FaultKind, now: u64) -> Next {
     let vcpu = &mut core.vcpus[usize::from(id)];
     let violation = vcpu.cpu.violation();
@@ -76,7 +76,7 @@ pub fn tables_left(vm: &Vm) -> u16 {
 }
 
 /// The pager `id` has answered the fault of vCPU `asker`.
-#[inline]
+#[inline(always)]
 pub fn answered(core: &mut Core, id: u8, asker: u8, words: &Words) -> After {
     let number = core.vcpus[usize::from(asker)].vm;
     let vm = &core.system.vms[usize::from(number)];
@@ -110,13 +110,14 @@ pub fn answered(core: &mut Core, id: u8, asker: u8, words: &Words) -> After {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn go_on(core: &mut Core, asker: u8) -> After {
     core.vcpus[usize::from(asker)].status = Status::Ready;
     After::Run(Next::Guest(asker))
 }
 
 /// The fault becomes an exit for the VM's server.
+#[cold]
 fn hand_over(core: &mut Core, asker: u8, exit: Exit) -> After {
     core.load(asker);
     let vcpu = &mut core.vcpus[usize::from(asker)];
@@ -126,7 +127,7 @@ fn hand_over(core: &mut Core, asker: u8, exit: Exit) -> After {
 }
 
 /// The reply as what it claims to be, after the table frames that came with it were taken.
-#[inline]
+#[inline(always)]
 fn decode(system: &System, vm: &Vm, pager: u8, words: &Words) -> Result<ClaimedReply, Refused> {
     let reply = ClaimedReply::from_words(words).map_err(|_| Refused::UnknownVariant)?;
     let top_up = TopUp::from_word(words[4]);
@@ -140,26 +141,38 @@ fn decode(system: &System, vm: &Vm, pager: u8, words: &Words) -> Result<ClaimedR
 ///
 /// # Errors
 /// The first refusal; grants before it are installed.
-#[inline]
+#[inline(always)]
 fn map(core: &Core, pager: u8, vm: u8, claim: ClaimedGrant, more: u8) -> Result<(u64, u64), Refused> {
     let vm = &core.system.vms[usize::from(vm)];
-    let (mut stale, mut pages) = install(core.system, vm, pager, claim)?;
-    if more != 0 {
-        let message = core.system.memory.table(core.threads[usize::from(pager)].message);
-        for words in message.chunks_exact(4).take(usize::from(more)) {
-            let [shape, gfn, pfn, mmu_seq] = core::array::from_fn(|n| words[n].load(Relaxed));
-            let (more_stale, more_pages) =
-                match install(core.system, vm, pager, ClaimedGrant { shape, gfn, pfn, mmu_seq }) {
-                    Ok(done) => done,
-                    Err(refused) => {
-                        stale.flush(vm);
-                        return Err(refused);
-                    }
-                };
-            if more_stale == StaleTlb::Some {
-                stale = StaleTlb::Some;
+    let (stale, pages) = install(core.system, vm, pager, claim)?;
+    if more == 0 {
+        stale.flush(vm);
+        return Ok((1, pages));
+    }
+    map_more(core, pager, vm, more, (stale, pages))
+}
+
+/// Maps the further grants in the pager's message page; one flush for all.
+#[cold]
+fn map_more(
+    core: &Core,
+    pager: u8,
+    vm: &Vm,
+    more: u8,
+    (mut stale, mut pages): (StaleTlb, u64),
+) -> Result<(u64, u64), Refused> {
+    let message = core.system.memory.table(core.threads[usize::from(pager)].message);
+    for words in message.chunks_exact(4).take(usize::from(more)) {
+        let [shape, gfn, pfn, mmu_seq] = core::array::from_fn(|n| words[n].load(Relaxed));
+        match install(core.system, vm, pager, ClaimedGrant { shape, gfn, pfn, mmu_seq }) {
+            Ok((more_stale, more_pages)) => {
+                stale = stale.and(more_stale);
+                pages += more_pages;
             }
-            pages += more_pages;
+            Err(refused) => {
+                stale.flush(vm);
+                return Err(refused);
+            }
         }
     }
     stale.flush(vm);
@@ -170,7 +183,7 @@ fn map(core: &Core, pager: u8, vm: u8, claim: ClaimedGrant, more: u8) -> Result<
 ///
 /// # Errors
 /// Why it was refused; nothing has changed then.
-#[inline]
+#[inline(always)]
 pub fn install(system: &System, vm: &Vm, pager: u8, claim: ClaimedGrant) -> Result<(StaleTlb, u64), Refused> {
     let ept = system.ept(vm);
     let against = Against {
@@ -180,7 +193,7 @@ pub fn install(system: &System, vm: &Vm, pager: u8, claim: ClaimedGrant) -> Resu
         mmu_seq: vm.seq(),
         shapes: system.shapes,
     };
-    let plan = grant::decode(claim, &against, &system.frames, &mut vm.pool.lock())?;
+    let plan = grant::decode(claim, &against, &system.frames, &vm.pool)?;
     let (stale, pages) = grant::perform(plan, &ept, &system.frames);
     vm.mapped.fetch_add(pages, Relaxed);
     Ok((stale, pages))

@@ -74,18 +74,12 @@ impl Entry {
     }
 }
 
-/// A frame that was taken from a VM's pool for a table. It can be neither copied nor forgotten: [`FrameTable::give_back`]
-/// or becoming a table are its only ends.
-#[derive(Debug)]
-#[must_use = "a table frame that is dropped is lost"]
-pub struct TableFrame(Pfn);
-
-impl TableFrame {
-    /// Its number; the frame is used up.
-    #[must_use]
-    pub const fn into_pfn(self) -> Pfn {
-        self.0
-    }
+/// Table frames that were taken from a pool together: a list linked through the frame table, like the pool.
+#[derive(Debug, Default)]
+#[must_use = "table frames that are dropped are lost"]
+pub struct TableFrames {
+    first: u32,
+    count: u32,
 }
 
 /// The free table frames of a VM: a list linked through the frame table.
@@ -238,25 +232,24 @@ impl FrameTable {
         pool.count += 1;
     }
 
-    /// Takes a cleared frame from a pool.
-    pub fn take(&self, pool: &mut Pool) -> Option<TableFrame> {
-        if pool.count == 0 {
-            return None;
+    /// Takes `count` cleared frames from a pool, all or none.
+    pub fn take(&self, pool: &mut Pool, count: u32) -> Option<TableFrames> {
+        pool.count = pool.count.checked_sub(count)?;
+        let taken = TableFrames { first: pool.first, count };
+        for _ in 0..count {
+            pool.first = self.entry(Pfn(u64::from(pool.first))).mappings();
         }
-        let pfn = Pfn(u64::from(pool.first));
-        let entry = self.entry(pfn);
-        pool.first = entry.mappings();
-        pool.count -= 1;
-        self.set(pfn, Entry::new(Use::Table, entry.owner(), (entry.0 >> 16) as u8, 0, 0));
-        Some(TableFrame(pfn))
+        Some(taken)
     }
 
-    /// Puts back a frame that was not needed.
-    pub fn give_back(&self, frame: TableFrame, pool: &mut Pool) {
-        let entry = self.entry(frame.0);
-        self.set(frame.0, Entry::new(Use::Pool, entry.owner(), (entry.0 >> 16) as u8, 0, pool.first));
-        pool.first = frame.0.0 as u32;
-        pool.count += 1;
+    /// Uses the next of `frames` for a table.
+    pub fn next_table(&self, frames: &mut TableFrames) -> Option<Pfn> {
+        frames.count = frames.count.checked_sub(1)?;
+        let pfn = Pfn(u64::from(frames.first));
+        let entry = self.entry(pfn);
+        frames.first = entry.mappings();
+        self.set(pfn, Entry::new(Use::Table, entry.owner(), (entry.0 >> 16) as u8, 0, 0));
+        Some(pfn)
     }
 }
 
@@ -326,21 +319,26 @@ mod tests {
             frames.assign(Pfn(pfn), 2);
             frames.donate(Pfn(pfn), &mut pool, 0);
         }
-        let mut taken: Vec<u64> = (0..8).map(|_| frames.take(&mut pool).unwrap().into_pfn().0).collect();
-        assert!(frames.take(&mut pool).is_none());
+        let mut taken = Vec::new();
+        for count in [3, 5] {
+            let mut chain = frames.take(&mut pool, count).unwrap();
+            while let Some(pfn) = frames.next_table(&mut chain) {
+                assert_eq!((frames.entry(pfn).used(), frames.entry(pfn).vm()), (Use::Table, Some(0)));
+                taken.push(pfn.0);
+            }
+        }
+        assert!(frames.take(&mut pool, 1).is_none());
         taken.sort_unstable();
         assert_eq!(taken, (1..9).collect::<Vec<_>>());
     }
 
     #[test]
-    fn a_table_frame_that_was_not_needed_is_free_again() {
-        let frames = table(4);
+    fn a_pool_that_has_too_few_frames_gives_none() {
+        let frames = table(16);
         let mut pool = Pool::default();
-        frames.assign(Pfn(1), 2);
-        frames.donate(Pfn(1), &mut pool, 0);
-        let frame = frames.take(&mut pool).unwrap();
-        assert_eq!(pool.count(), 0);
-        frames.give_back(frame, &mut pool);
-        assert_eq!(frames.take(&mut pool).unwrap().into_pfn(), Pfn(1));
+        frames.assign(Pfn(4), 2);
+        frames.donate(Pfn(4), &mut pool, 0);
+        assert!(frames.take(&mut pool, 2).is_none());
+        assert_eq!(pool.count(), 1);
     }
 }

@@ -1,13 +1,14 @@
 //! Mapping grants: `decode` checks everything and changes nothing, `perform` changes everything and cannot fail.
 
 use crate::arch::vmx::ept_entry::{EptFormat, TRACES};
-use crate::ept::{Entry, Format, Leaf, Place, TOP, TableMemory, Tree, pages};
-use crate::frame::{FrameTable, Granter, Pool, TableFrame};
+use crate::ept::{Entry, Format, Leaf, Place, TableMemory, Tree, pages};
+use crate::frame::{FrameTable, Granter, Pool, TableFrames};
 use crate::vm::StaleTlb;
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
-use heapless::Vec;
-use ipc_proto::grant::{ClaimedGrant, Grant, Level, Rights};
+use ipc_proto::grant::{ClaimedGrant, Grant, Level, Pfn, Rights};
 use ipc_proto::refused::Refused;
+use spin::Mutex;
 
 /// What a grant is checked against.
 pub struct Against<'a, M> {
@@ -36,7 +37,7 @@ pub struct Shapes {
 pub struct Plan<'m> {
     grant: Grant,
     place: Place<'m>,
-    tables: Vec<TableFrame, { TOP as usize }>,
+    tables: TableFrames,
     vm: u8,
 }
 
@@ -44,37 +45,64 @@ pub struct Plan<'m> {
 ///
 /// # Errors
 /// The first reason against it; nothing has changed then.
-#[inline]
+#[inline(always)]
 pub fn decode<'m, M: TableMemory>(
     claim: ClaimedGrant,
     against: &Against<'m, M>,
     frames: &FrameTable,
-    pool: &mut Pool,
+    pool: &Mutex<Pool>,
 ) -> Result<Plan<'m>, Refused> {
     let grant = claim.typed()?;
-    check_shape(&grant, against)?;
-    let level = grant.level as u8;
-    frames.grantable(grant.pfn, u64::from(grant.count) * pages(level), against.by)?;
-    let place = against.ept.find(grant.gfn.0, level);
-    check_place(&grant, &place)?;
-    let missing = place.level - level;
-    if pool.count() < u32::from(missing) {
-        return Err(Refused::NoTables);
-    }
-    let mut tables = Vec::new();
-    for _ in 0..missing {
-        if let Some(frame) = frames.take(pool) {
-            // Capacity is one frame for each level.
-            let _ = tables.push(frame);
-        }
-    }
+    // The walk and the checks are made for each size, so that the common one has no arithmetic on sizes.
+    let (place, tables) = match grant.level {
+        Level::Page => check::<1, M>(&grant, against, frames, pool)?,
+        Level::Large => check::<2, M>(&grant, against, frames, pool)?,
+        Level::Huge => check::<3, M>(&grant, against, frames, pool)?,
+    };
     Ok(Plan { grant, place, tables, vm: against.by.vm })
 }
 
-#[inline]
-fn check_shape<M>(grant: &Grant, against: &Against<M>) -> Result<(), Refused> {
+#[inline(always)]
+fn check<'m, const LEVEL: u8, M: TableMemory>(
+    grant: &Grant,
+    against: &Against<'m, M>,
+    frames: &FrameTable,
+    pool: &Mutex<Pool>,
+) -> Result<(Place<'m>, TableFrames), Refused> {
+    check_shape(grant, against, pages(LEVEL))?;
+    frames.grantable(grant.pfn, u64::from(grant.count) * pages(LEVEL), against.by)?;
+    let place = against.ept.find(grant.gfn.0, LEVEL);
+    if place.level > LEVEL {
+        return Ok((place, tables_below(&place, LEVEL, frames, pool)?));
+    }
+    if LEVEL > 1 {
+        let run = &place.table[place.index..place.index + usize::from(grant.count)];
+        let table = |entry: u64| matches!(EptFormat::decode(entry, LEVEL), Entry::Table(_));
+        if run.iter().any(|entry| table(entry.load(Relaxed))) {
+            return Err(Refused::TablesThere);
+        }
+    }
+    Ok((place, TableFrames::default()))
+}
+
+/// The tables that are missing below `place`.
+#[cold]
+fn tables_below(
+    place: &Place,
+    level: u8,
+    frames: &FrameTable,
+    pool: &Mutex<Pool>,
+) -> Result<TableFrames, Refused> {
+    match EptFormat::decode(place.entry, place.level) {
+        Entry::Empty => {}
+        Entry::Leaf(_) | Entry::Table(_) => return Err(Refused::LargePageThere),
+    }
+    frames.take(&mut pool.lock(), u32::from(place.level - level)).ok_or(Refused::NoTables)
+}
+
+#[inline(always)]
+fn check_shape<M>(grant: &Grant, against: &Against<M>, size: u64) -> Result<(), Refused> {
     let Grant { gfn, pfn, count, level, rights, mmu_seq, .. } = *grant;
-    let size = level.frames();
     if level > against.shapes.largest {
         return Err(Refused::BadLevel);
     }
@@ -97,45 +125,60 @@ fn check_shape<M>(grant: &Grant, against: &Against<M>) -> Result<(), Refused> {
     Ok(())
 }
 
-#[inline]
-fn check_place(grant: &Grant, place: &Place) -> Result<(), Refused> {
-    let level = grant.level as u8;
-    if place.level > level {
-        return match EptFormat::decode(place.entry, place.level) {
-            Entry::Empty => Ok(()),
-            Entry::Leaf(_) | Entry::Table(_) => Err(Refused::LargePageThere),
-        };
-    }
-    if level > 1 {
-        let run = &place.table[place.index..place.index + usize::from(grant.count)];
-        let table = |entry: u64| matches!(EptFormat::decode(entry, level), Entry::Table(_));
-        if run.iter().any(|entry| table(entry.load(Relaxed))) {
-            return Err(Refused::TablesThere);
-        }
-    }
-    Ok(())
-}
-
-/// Changes everything, checks nothing: the plan is the check. Returns how many 4 KiB frames are mapped more than before.
-#[inline]
+/// Changes everything, checks nothing: the plan is the check. Says how many 4 KiB frames are mapped more than before.
+#[inline(always)]
 pub fn perform<M: TableMemory>(
     plan: Plan<'_>,
     ept: &Tree<'_, EptFormat, M>,
     frames: &FrameTable,
 ) -> (StaleTlb, u64) {
-    let Plan { grant, place, tables, vm } = plan;
-    let Grant { gfn, pfn, count, level, rights, mem_type, .. } = grant;
-    let mut supply = tables.into_iter().map(TableFrame::into_pfn);
-    let place = ept.extend(place, gfn.0, level as u8, || supply.next()).unwrap_or(place);
+    let Plan { grant, mut place, mut tables, vm } = plan;
+    let Grant { pfn, count, level, rights, mem_type, .. } = grant;
+    if place.level > level as u8 {
+        place = link(place, &grant, ept, frames, &mut tables);
+    }
     let size = level.frames();
     let first = EptFormat::leaf(pfn, level as u8, rights, mem_type);
+    let run = &place.table[place.index..(place.index + usize::from(count)).min(512)];
+    let mut leaf = first;
+    let mut added = 0;
+    for slot in run {
+        if slot.compare_exchange(0, leaf, AcqRel, Relaxed).is_err() {
+            let rest = Grant { pfn: Pfn(pfn.0 + added * size), count: count - added as u16, ..grant };
+            frames.map(pfn, added * size, vm);
+            let (stale, more) = replace_run(&run[added as usize..], &rest, frames, vm);
+            return (stale, added * size + more);
+        }
+        leaf += size << 12;
+        added += 1;
+    }
+    frames.map(pfn, added * size, vm);
+    (StaleTlb::Nothing, added * size)
+}
+
+#[cold]
+fn link<'m, M: TableMemory>(
+    place: Place<'m>,
+    grant: &Grant,
+    ept: &Tree<'m, EptFormat, M>,
+    frames: &FrameTable,
+    tables: &mut TableFrames,
+) -> Place<'m> {
+    // The plan has as many frames as there are levels.
+    ept.extend(place, grant.gfn.0, grant.level as u8, || frames.next_table(tables)).unwrap_or(place)
+}
+
+/// Installs a run where something is mapped already.
+#[cold]
+fn replace_run(run: &[AtomicU64], grant: &Grant, frames: &FrameTable, vm: u8) -> (StaleTlb, u64) {
+    let (level, size) = (grant.level, grant.level.frames());
+    let first = EptFormat::leaf(grant.pfn, level as u8, grant.rights, grant.mem_type);
     let (mut stale, mut added) = (StaleTlb::Nothing, 0);
-    let run = place.table.iter().skip(place.index).take(usize::from(count));
-    for (n, slot) in run.enumerate() {
+    for (n, slot) in run.iter().enumerate() {
         let offset = n as u64 * size;
         let leaf = first + (offset << 12);
         if slot.compare_exchange(0, leaf, AcqRel, Relaxed).is_ok() {
-            frames.map(ipc_proto::grant::Pfn(pfn.0 + offset), size, vm);
+            frames.map(Pfn(grant.pfn.0 + offset), size, vm);
             added += size;
         } else if replace(slot, leaf, level, frames, vm) == StaleTlb::Some {
             stale = StaleTlb::Some;
@@ -146,14 +189,7 @@ pub fn perform<M: TableMemory>(
 
 /// Another leaf is there already: the new one takes its place. More rights on the same frame need no flush, since the
 /// CPU drops what it cached of an address whose access faulted (SDM vol. 3C, 29.4.3.1).
-#[cold]
-fn replace(
-    slot: &core::sync::atomic::AtomicU64,
-    leaf: u64,
-    level: Level,
-    frames: &FrameTable,
-    vm: u8,
-) -> StaleTlb {
+fn replace(slot: &AtomicU64, leaf: u64, level: Level, frames: &FrameTable, vm: u8) -> StaleTlb {
     let old = slot.swap(leaf | slot.load(Relaxed) & TRACES, AcqRel);
     let (Entry::Leaf(before), Entry::Leaf(after)) =
         (EptFormat::decode(old, level as u8), EptFormat::decode(leaf, level as u8))

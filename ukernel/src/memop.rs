@@ -41,7 +41,7 @@ pub fn mem_op(core: &mut Core, id: u8, words: &Words) -> Result<Words, Refused> 
         }
         MemOp::Unmap => change(system, vm, w2, w3, &mut |place, leaf| remove(system, vm, place, leaf)),
         MemOp::Protect => {
-            let keep = Rights::from_bits(w4 as u8).ok_or(Refused::BadRights)?;
+            let keep = u8::try_from(w4).ok().and_then(Rights::from_bits).ok_or(Refused::BadRights)?;
             if keep.contains(Rights::WRITE) && !keep.contains(Rights::READ) {
                 return Err(Refused::BadRights);
             }

@@ -26,7 +26,7 @@ pub enum After {
 impl Core {
     /// Asks thread `to` what `from` is waiting for. The thread gets it at once when it waits for a message; otherwise the
     /// question is made again when it does.
-    #[inline]
+    #[inline(always)]
     pub fn ask(&mut self, from: Context, to: u8, (status, words): (u64, Words)) -> Next {
         let thread = &mut self.threads[usize::from(to)];
         if thread.state == State::Receiving && !thread.queued {
@@ -99,7 +99,7 @@ impl Core {
     }
 
     /// Answers what `id` was asked last, and lets it receive again.
-    #[inline]
+    #[inline(always)]
     pub fn reply_receive(&mut self, id: u8, words: &Words) -> Next {
         let Some(asker) = self.threads[usize::from(id)].serving.take() else {
             return self.back(id, Refused::NotAsked);
@@ -118,7 +118,7 @@ impl Core {
         self.settle(id, asker, after)
     }
 
-    #[inline]
+    #[inline(always)]
     fn settle(&mut self, id: u8, asker: Context, after: After) -> Next {
         match after {
             After::Run(next) => {

@@ -89,7 +89,7 @@ impl Vcpu {
     }
 
     /// Whether a fault has come back so often, from the same instruction, that answers do not mend it.
-    #[inline]
+    #[inline(always)]
     pub fn is_stuck(&mut self, gpa: Gpa, qualification: u64) -> bool {
         let sight = Sight { gpa, qualification };
         if sight != self.last {
@@ -109,7 +109,7 @@ impl Vcpu {
     }
 
     /// The fault that was answered ends with this entry.
-    #[inline]
+    #[inline(always)]
     pub fn fault_ends(&mut self, now: u64) {
         if self.left_at != 0 {
             let ticks = now - self.left_at;

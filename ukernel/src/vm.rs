@@ -62,7 +62,16 @@ pub enum StaleTlb {
 }
 
 impl StaleTlb {
+    /// Both together.
+    pub const fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Nothing, Self::Nothing) => Self::Nothing,
+            (Self::Some, _) | (_, Self::Some) => Self::Some,
+        }
+    }
+
     /// One INVEPT, whatever the number of pages; none when nothing was taken away.
+    #[inline(always)]
     pub fn flush(self, vm: &Vm) {
         match self {
             Self::Nothing => {}

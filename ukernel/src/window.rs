@@ -5,7 +5,6 @@ use crate::arch::paging::UserPages;
 use crate::core::{Context, Core, Next};
 use crate::ept::{Format, Tree};
 use crate::fault::tables_left;
-use crate::frame::TableFrame;
 use crate::system::System;
 use crate::thread::{Question, State};
 use crate::vm::Vm;
@@ -76,12 +75,12 @@ pub fn show(core: &Core, thread: u8, vm: u8, gpa: Gpa, access: u32) -> bool {
     let tree = Tree::<UserPages, _>::new(space.root(), &system.memory);
     let page = page(vm.id, gfn);
     let found = tree.find(page, 1);
-    let mut pool = vm.pool.lock();
-    if pool.count() < u32::from(found.level - 1) {
+    let Some(mut tables) = system.frames.take(&mut vm.pool.lock(), u32::from(found.level - 1)) else {
         return false;
-    }
-    let supply = || system.frames.take(&mut pool).map(TableFrame::into_pfn);
-    let Some(place) = tree.extend(found, page, 1, supply) else { return false };
+    };
+    let Some(place) = tree.extend(found, page, 1, || system.frames.next_table(&mut tables)) else {
+        return false;
+    };
     let pfn = Pfn(leaf.pfn.0 + gfn % crate::ept::pages(level));
     let entry = UserPages::leaf(pfn, 1, leaf.rights - Rights::EXECUTE, leaf.mem_type);
     place.table[place.index].store(entry, Relaxed);

@@ -1,6 +1,6 @@
 use super::*;
 use crate::testing::{HostTables, frame_table, pool};
-use ipc_proto::grant::{Gfn, MemType, Pfn};
+use ipc_proto::grant::{Gfn, MemType};
 
 const PAGER: u8 = 2;
 const ROOT: Pfn = Pfn(0);
@@ -11,14 +11,14 @@ const FIRST: u64 = 1024;
 struct Fixture {
     tables: HostTables,
     frames: FrameTable,
-    pool: Pool,
+    pool: Mutex<Pool>,
 }
 
 impl Fixture {
     fn new() -> Self {
         let frames = frame_table(8192);
         frames.assign_root(ROOT, 0);
-        let pool = pool(&frames, 1..9, 0);
+        let pool = Mutex::new(pool(&frames, 1..9, 0));
         (FIRST..4096).for_each(|pfn| frames.assign(Pfn(pfn), PAGER));
         Self { tables: HostTables::new(16), frames, pool }
     }
@@ -40,7 +40,7 @@ impl Fixture {
             mmu_seq: 7,
             shapes: Shapes { largest: Level::Large, execute_only: false },
         };
-        let plan = decode(claim, &against, &self.frames, &mut self.pool)?;
+        let plan = decode(claim, &against, &self.frames, &self.pool)?;
         Ok(perform(plan, &ept, &self.frames))
     }
 
@@ -49,9 +49,9 @@ impl Fixture {
     }
 
     fn refusal(&mut self, grant: Grant) -> Refused {
-        let left = self.pool.count();
+        let left = self.pool.lock().count();
         let refused = self.install(grant).expect_err("it must be refused");
-        assert_eq!(self.pool.count(), left, "a refused grant changes nothing");
+        assert_eq!(self.pool.lock().count(), left, "a refused grant changes nothing");
         let mut mapped = 0;
         self.ept().leaves(0, 1 << 19, |_, _, _| {
             mapped += 1;
@@ -88,7 +88,7 @@ fn a_grant_maps_its_run_with_its_rights_and_type() {
         assert_eq!(vm.frames.entry(leaf.pfn).vm(), Some(0));
     }
     assert!(vm.ept().leaf(0x110).is_none());
-    assert_eq!(vm.pool.count(), 5, "three tables for the first page, none for its neighbours");
+    assert_eq!(vm.pool.lock().count(), 5, "three tables for the first page, none for its neighbours");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_large_page_needs_one_table_less() {
     let large = Grant { gfn: Gfn(512), pfn: Pfn(1024), level: Level::Large, ..page() };
     assert_eq!(vm.install(large), Ok((StaleTlb::Nothing, 512)));
     assert_eq!(vm.ept().leaf(512 + 17).unwrap().1, 2);
-    assert_eq!(vm.pool.count(), 6);
+    assert_eq!(vm.pool.lock().count(), 6);
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn words_that_are_no_grant_are_refused() {
 #[test]
 fn an_empty_pool_refuses_and_loses_nothing() {
     let mut vm = Fixture::new();
-    vm.pool = pool(&vm.frames, 9..11, 0);
+    vm.pool = Mutex::new(pool(&vm.frames, 9..11, 0));
     assert_eq!(vm.refusal(page()), Refused::NoTables);
 }
 

@@ -6,7 +6,7 @@ use super::super::core_local::Stack;
 use super::super::paging::{PHYSMAP, PhysMap, Space};
 use super::super::{cpu, door, msr, tables};
 use super::root::EptCapabilities;
-use super::{controls, ept_entry, instr, root, state};
+use super::{controls, ept_entry, instr, root, state, vector};
 use crate::core::Core;
 use crate::ept::TableMemory;
 use core::sync::atomic::Ordering::Relaxed;
@@ -65,7 +65,7 @@ pub struct Violation {
 /// A vCPU.
 pub struct GuestCpu {
     pub(super) vmcs: Vmcs,
-    /// Two frames: what the exit path needs, then the state page shared with the VM's server.
+    /// Two frames: what the exit path needs and [`vector`] keeps, then the state page shared with the VM's server.
     pages: Pfn,
     eptp: u64,
     launched: bool,
@@ -128,6 +128,7 @@ impl GuestCpu {
         let private = memory.table(pages);
         private[0].store(place.core as u64, Relaxed);
         private[1].store(place.stack.trap(), Relaxed);
+        vector::reset(pages);
         Some(guest)
     }
 
@@ -201,17 +202,19 @@ impl GuestCpu {
         let _ = unsafe { instr::vmptrld(self.vmcs.0) };
     }
 
-    /// Makes this the vCPU that the CPU runs: its VMCS current, its MSRs in place.
+    /// Makes this the vCPU that the CPU runs: its VMCS current, its MSRs and vector registers in place.
     pub fn load(&self) {
         self.make_current();
+        vector::restore(self.pages);
         for (number, value) in RESIDENT.into_iter().zip(self.resident) {
             // SAFETY: the kernel uses none of these: it enters by SYSENTER and has no GS base.
             unsafe { msr::write(number, value) };
         }
     }
 
-    /// Takes its MSRs out of the CPU: another vCPU is about to be loaded.
+    /// Takes its MSRs and vector registers out of the CPU: another vCPU is about to be loaded.
     pub fn unload(&mut self) {
+        vector::save(self.pages);
         for (number, value) in RESIDENT.into_iter().zip(&mut self.resident) {
             *value = msr::read(number);
         }

@@ -7,3 +7,4 @@ mod instr;
 pub mod root;
 mod segments;
 mod state;
+mod vector;

@@ -8,6 +8,7 @@ use crate::ept::TableMemory;
 use bitflags::bitflags;
 use core::sync::atomic::Ordering;
 use ipc_proto::grant::Pfn;
+use ipc_proto::layout::WINDOW_STRIDE;
 
 bitflags! {
     /// IA32_VMX_EPT_VPID_CAP (SDM vol. 3D, A.10).
@@ -67,11 +68,12 @@ pub fn missing(features: Features) -> Option<&'static str> {
     .find_map(|(needed, what)| (!ept.contains(needed)).then_some(what))
 }
 
-/// How many bits of guest-physical addresses EPT can map: what the CPU has, at most 48 (four levels).
+/// How many bits of guest-physical addresses a VM has: what the CPU can map, at most what a window can show.
 #[must_use]
 pub fn guest_physical_bits() -> u8 {
     let info = x86::cpuid::CpuId::new();
-    info.get_processor_capacity_feature_info().map_or(36, |info| info.physical_address_bits().min(48))
+    info.get_processor_capacity_feature_info()
+        .map_or(36, |info| info.physical_address_bits().min(WINDOW_STRIDE.ilog2() as u8))
 }
 
 /// A frame with the CPU's VMCS revision in its first word.
