@@ -67,12 +67,12 @@ fn build(information: Option<BootInformation<'static>>, began: u64) -> Result<&'
     }
     let information = information.ok_or_else(|| plain("the loader left no Multiboot2 information"))?;
     let modules = ram::modules(&information).ok_or_else(|| plain("too many boot modules"))?;
-    let (mut frames, memory) = ram::map(&information, &modules, features)
-        .ok_or_else(|| plain("no memory for the kernel's tables"))?;
+    let (mut frames, memory) =
+        ram::map(&information, &modules, features).ok_or_else(|| plain("no memory for the kernel's tables"))?;
     let manifest = manifest(&modules)?;
     log::limit(manifest.log);
-    let table = ram::frame_table(&information, &modules, &mut frames)
-        .ok_or_else(|| plain("no memory for the frame table"))?;
+    let table =
+        ram::frame_table(&information, &modules, &mut frames).ok_or_else(|| plain("no memory for the frame table"))?;
     root::start(&mut frames).map_err(plain)?;
     let boot = Boot { features, frames, memory, modules, manifest, table };
     boot.objects(began)
@@ -84,10 +84,7 @@ fn manifest(modules: &[Module]) -> Result<Manifest, Why> {
     let manifest: Manifest = wire::decode(module.bytes())
         .map_err(|error| why(format_args!("the manifest is not one of this version: {error:?}")))?;
     if !PROTOCOL.understands(manifest.version) {
-        return Err(why(format_args!(
-            "the manifest speaks protocol {:?}, not {PROTOCOL:?}",
-            manifest.version
-        )));
+        return Err(why(format_args!("the manifest speaks protocol {:?}, not {PROTOCOL:?}", manifest.version)));
     }
     Ok(manifest)
 }
@@ -96,11 +93,8 @@ impl Boot {
     fn objects(mut self, began: u64) -> Result<&'static mut Core, Why> {
         let nothing_left = || why(format_args!("no memory for the kernel's objects"));
         let stack = Stack::new(&mut self.frames).ok_or_else(nothing_left)?;
-        let tables: &'static mut Tables = self
-            .frames
-            .place_zeroed::<Tables>()
-            .ok_or_else(nothing_left)?
-            .start(stack.trap(), door::trap_address());
+        let tables: &'static mut Tables =
+            self.frames.place_zeroed::<Tables>().ok_or_else(nothing_left)?.start(stack.trap(), door::trap_address());
         let tsc_hz = machine::tsc_frequency(cpu::tsc);
         let apic = Apic::start(self.features, cpu::tsc);
         let tasks = self.tasks(tsc_hz)?;

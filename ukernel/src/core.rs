@@ -189,9 +189,7 @@ impl Core {
     fn next_of(&mut self, context: Context) -> Option<Next> {
         match context {
             Context::Idle => None,
-            Context::Vcpu(vcpu) => {
-                (self.vcpus[usize::from(vcpu)].status == Status::Ready).then_some(Next::Guest(vcpu))
-            }
+            Context::Vcpu(vcpu) => (self.vcpus[usize::from(vcpu)].status == Status::Ready).then_some(Next::Guest(vcpu)),
             Context::Thread(id) => {
                 let thread = &mut self.threads[usize::from(id)];
                 thread.queued = false;

@@ -39,11 +39,7 @@ impl Core {
             }
         }
         if !told {
-            end(
-                self,
-                End::ServerFailed,
-                format_args!("no supervisor is left that could do something about it"),
-            );
+            end(self, End::ServerFailed, format_args!("no supervisor is left that could do something about it"));
         }
     }
 }
@@ -60,11 +56,7 @@ impl Core {
                 Context::Vcpu(_) | Context::Idle => false,
             };
             if let (true, Context::Thread(caller)) = (called, asker) {
-                self.defer(Next::Deliver {
-                    thread: caller,
-                    status: Refused::Unreachable as u64,
-                    words: [0; 6],
-                });
+                self.defer(Next::Deliver { thread: caller, status: Refused::Unreachable as u64, words: [0; 6] });
             } else {
                 // It came from there.
                 let _ = self.threads[usize::from(stopped)].askers.push_back(asker);

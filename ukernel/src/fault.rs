@@ -49,8 +49,7 @@ pub fn message(core: &mut Core, id: u8) -> Words {
     core.load(id);
     let vcpu = &core.vcpus[usize::from(id)];
     let vm = &core.system.vms[usize::from(vcpu.vm)];
-    let kind =
-        if vcpu.cpu.reason() as u16 == 49 { FaultKind::Misconfiguration } else { FaultKind::Violation };
+    let kind = if vcpu.cpu.reason() as u16 == 49 { FaultKind::Misconfiguration } else { FaultKind::Violation };
     words(vcpu, vm, &vcpu.cpu.violation(), kind)
 }
 

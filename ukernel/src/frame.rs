@@ -30,13 +30,7 @@ pub struct Entry(u64);
 
 impl Entry {
     const fn new(used: Use, owner: u8, vm: u8, level: u8, word: u32) -> Self {
-        Self(
-            used as u64
-                | (owner as u64) << 8
-                | (vm as u64) << 16
-                | (level as u64) << 24
-                | (word as u64) << 32,
-        )
+        Self(used as u64 | (owner as u64) << 8 | (vm as u64) << 16 | (level as u64) << 24 | (word as u64) << 32)
     }
 
     /// What the frame is used for.

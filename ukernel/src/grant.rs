@@ -87,12 +87,7 @@ fn check<'m, const LEVEL: u8, M: TableMemory>(
 
 /// The tables that are missing below `place`.
 #[cold]
-fn tables_below(
-    place: &Place,
-    level: u8,
-    frames: &FrameTable,
-    pool: &Mutex<Pool>,
-) -> Result<TableFrames, Refused> {
+fn tables_below(place: &Place, level: u8, frames: &FrameTable, pool: &Mutex<Pool>) -> Result<TableFrames, Refused> {
     match EptFormat::decode(place.entry, place.level) {
         Entry::Empty => {}
         Entry::Leaf(_) | Entry::Table(_) => return Err(Refused::LargePageThere),
@@ -127,11 +122,7 @@ fn check_shape<M>(grant: &Grant, against: &Against<M>, size: u64) -> Result<(), 
 
 /// Changes everything, checks nothing: the plan is the check. Says how many 4 KiB frames are mapped more than before.
 #[inline(always)]
-pub fn perform<M: TableMemory>(
-    plan: Plan<'_>,
-    ept: &Tree<'_, EptFormat, M>,
-    frames: &FrameTable,
-) -> (StaleTlb, u64) {
+pub fn perform<M: TableMemory>(plan: Plan<'_>, ept: &Tree<'_, EptFormat, M>, frames: &FrameTable) -> (StaleTlb, u64) {
     let Plan { grant, mut place, mut tables, vm } = plan;
     let Grant { pfn, count, level, rights, mem_type, .. } = grant;
     if place.level > level as u8 {

@@ -79,8 +79,7 @@ pub fn prove<'m, M: TableMemory + 'm>(
         prove_tables(frames, vm, &ept)?;
     }
     let counted = (0..frames.len() as u64).map(|pfn| frames.entry(Pfn(pfn)));
-    let counted =
-        counted.filter(|entry| entry.used() == Use::Owned).map(|entry| u64::from(entry.mappings())).sum();
+    let counted = counted.filter(|entry| entry.used() == Use::Owned).map(|entry| u64::from(entry.mappings())).sum();
     if mapped == counted { Ok(mapped) } else { Err(Contradiction::Count { mapped, counted }) }
 }
 

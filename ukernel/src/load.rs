@@ -55,8 +55,7 @@ impl Builder<'_> {
 
     /// Loads an ELF image and makes a stack. Says where the task begins.
     pub fn load(&mut self, image: &[u8]) -> Result<u64, Why> {
-        let elf =
-            ElfBytes::<LittleEndian>::minimal_parse(image).map_err(|_| "its image is no 64-bit ELF file")?;
+        let elf = ElfBytes::<LittleEndian>::minimal_parse(image).map_err(|_| "its image is no 64-bit ELF file")?;
         if elf.ehdr.e_type != ET_EXEC {
             return Err("its image is not a static executable");
         }

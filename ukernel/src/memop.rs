@@ -23,9 +23,7 @@ pub fn mem_op(core: &mut Core, id: u8, words: &Words) -> Result<Words, Refused> 
     let handle = system.tasks[usize::from(id)].handle(words[0])?;
     let op = MemOp::from_number(words[1]).ok_or(Refused::UnknownVariant)?;
     let vm = match (handle, op) {
-        (Handle::PagedVm(vm), _) | (Handle::ReadVm(vm), MemOp::Read | MemOp::Info) => {
-            &system.vms[usize::from(vm)]
-        }
+        (Handle::PagedVm(vm), _) | (Handle::ReadVm(vm), MemOp::Read | MemOp::Info) => &system.vms[usize::from(vm)],
         (Handle::ReadVm(_), _) => return Err(Refused::NoRight),
         (Handle::Empty | Handle::Machine | Handle::Portal(..) | Handle::Vcpu(_), _) => {
             return Err(Refused::BadHandle);

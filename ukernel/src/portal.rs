@@ -65,9 +65,7 @@ impl Core {
             State::Asking(Question::Call { len, vm }) => {
                 (Received::Call as u64, [u64::from(vm), u64::from(len), 0, 0, 0, 0])
             }
-            State::Frame | State::Answered(..) | State::Receiving | State::Stopped => {
-                (Received::Notice as u64, [0; 6])
-            }
+            State::Frame | State::Answered(..) | State::Receiving | State::Stopped => (Received::Notice as u64, [0; 6]),
         }
     }
 
@@ -163,8 +161,7 @@ impl Core {
         if thread.refused > PATIENCE {
             // It waits for whoever comes after this thread.
             let _ = thread.askers.push_front(asker);
-            return self
-                .stop(id, format_args!("{PATIENCE} replies in a row were refused, the last: {refused}"));
+            return self.stop(id, format_args!("{PATIENCE} replies in a row were refused, the last: {refused}"));
         }
         thread.serving = Some(asker);
         let (mut status, mut words) = self.question(asker);

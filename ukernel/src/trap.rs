@@ -25,10 +25,9 @@ pub fn trapped(core: &mut Core, frame: &TrapFrame) -> Next {
     match frame.vector {
         PAGE_FAULT => page_fault(core, id, frame, cpu::cr2()),
         PROTECTION if core.open_ports(id) => core.run(Next::Resume(id)),
-        0..32 => core.stop(
-            id,
-            format_args!("exception {} (error {:#x}) at {:#x}", frame.vector, frame.error, frame.rip),
-        ),
+        0..32 => {
+            core.stop(id, format_args!("exception {} (error {:#x}) at {:#x}", frame.vector, frame.error, frame.rip))
+        }
         interrupt => {
             core.interrupt(interrupt as u8);
             core.run(Next::Resume(id))
@@ -46,8 +45,5 @@ fn page_fault(core: &mut Core, id: u8, frame: &TrapFrame, address: u64) -> Next 
             return window::fault(core, id, vm, gpa, u32::from(access.bits()));
         }
     }
-    core.stop(
-        id,
-        format_args!("page fault at {address:#x} (error {:#x}), instruction {:#x}", frame.error, frame.rip),
-    )
+    core.stop(id, format_args!("page fault at {address:#x} (error {:#x}), instruction {:#x}", frame.error, frame.rip))
 }

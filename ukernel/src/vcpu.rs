@@ -75,17 +75,7 @@ impl Vcpu {
     pub fn new(vm: u8, number: u8, cpu: GuestCpu, ticks: &'static [AtomicU64]) -> Self {
         let counts = Counts { exits: [0; REASONS], ticks, grants: 0, pages: 0, most: 0 };
         let last = Sight::default();
-        Self {
-            vm,
-            number,
-            status: Status::Parked(None),
-            cpu,
-            left_at: 0,
-            last,
-            last_rip: 0,
-            again: 0,
-            counts,
-        }
+        Self { vm, number, status: Status::Parked(None), cpu, left_at: 0, last, last_rip: 0, again: 0, counts }
     }
 
     /// Whether a fault has come back so often, from the same instruction, that answers do not mend it.

@@ -34,8 +34,7 @@ pub fn fault(core: &mut Core, thread: u8, vm: u8, gpa: Gpa, access: u32) -> Next
         return core.run(Next::Resume(thread));
     }
     let Some(pager) = core.system.vms[usize::from(vm)].pager else {
-        return core
-            .stop(thread, format_args!("window access at {:#x}, and no task serves the VM's faults", gpa.0));
+        return core.stop(thread, format_args!("window access at {:#x}, and no task serves the VM's faults", gpa.0));
     };
     core.threads[usize::from(thread)].state = State::Asking(Question::Window { vm, gpa, access });
     let question = core.question(Context::Thread(thread));

@@ -16,8 +16,28 @@ const KERNEL: &str = "ukernel";
 pub struct Parts {
     /// The kernel's ELF file.
     pub kernel: PathBuf,
-    /// Name and file of each boot module but the manifest.
-    pub modules: Vec<(String, PathBuf)>,
+    /// Each boot module but the manifest.
+    pub modules: Vec<Part>,
+}
+
+/// A boot module.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Its name.
+    pub name: String,
+    /// Its file.
+    pub file: PathBuf,
+    /// What the file is.
+    pub form: Form,
+}
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A program of ours, with what debuggers want to know about it.
+    Program,
+    /// Bytes that go into the image as they are.
+    Bytes,
 }
 
 /// Builds or fetches every file of `system`, and settles what its guest files decide.
@@ -25,6 +45,9 @@ pub struct Parts {
 /// # Errors
 /// A missing toolchain, a build that fails, a guest file that cannot be had.
 pub fn parts(system: &mut System, choice: ToolchainChoice) -> anyhow::Result<Parts> {
+    // Guest files first: a name that there is not should not cost a build.
+    let guests: Vec<Option<PathBuf>> =
+        system.modules.iter().map(|module| guest_file(&module.source, choice)).collect::<anyhow::Result<_>>()?;
     let servers = system.modules.iter().filter_map(|module| match &module.source {
         Source::Server(name) => Some(name.as_str()),
         Source::Guest(_) | Source::File(_) => None,
@@ -32,17 +55,25 @@ pub fn parts(system: &mut System, choice: ToolchainChoice) -> anyhow::Result<Par
     let names: Vec<&str> = std::iter::once(KERNEL).chain(servers).collect();
     let built = packages(&names, choice)?;
     let mut modules = Vec::new();
-    for module in &system.modules {
-        let file = match &module.source {
-            Source::Server(name) => built.join(name),
-            Source::Guest(name) => guests::provide(name, &paths::guests(), choice)?,
-            Source::File(path) => path.clone(),
+    for (module, guest) in system.modules.iter().zip(guests) {
+        let (file, form) = match guest {
+            Some(file) => (file, Form::Bytes),
+            None => (built.join(module.name.as_str()), Form::Program),
         };
         anyhow::ensure!(file.is_file(), "boot module `{}`: there is no file {}", module.name, file.display());
-        modules.push((module.name.as_str().to_owned(), file));
+        modules.push(Part { name: module.name.as_str().to_owned(), file, form });
     }
-    system.settle(|name| modules.iter().find(|(module, _)| module == name).map(|(_, file)| file.clone()))?;
+    system.settle(|name| Some(modules.iter().find(|part| part.name == name)?.file.clone()))?;
     Ok(Parts { kernel: built.join(KERNEL), modules })
+}
+
+/// The file of a module that is not built from this repository's servers.
+fn guest_file(source: &Source, choice: ToolchainChoice) -> anyhow::Result<Option<PathBuf>> {
+    match source {
+        Source::Server(_) => Ok(None),
+        Source::Guest(name) => guests::provide(name, &paths::guests(), choice).map(Some),
+        Source::File(path) => Ok(Some(path.clone())),
+    }
 }
 
 /// Builds packages for the bare-metal target and says in which folder their programs are.

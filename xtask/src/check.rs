@@ -6,12 +6,12 @@ mod source;
 use crate::paths;
 use crate::progress::{say, step};
 use crate::setup::{self, TARGET, ToolchainChoice};
-use crate::status::Status;
+use crate::status::{self, Status};
 use anyhow::Context;
 use std::process::{Command, Stdio};
 
 /// What runs in the machine, and is looked at as it is built for it.
-const IN_THE_MACHINE: &[&str] = &["ukernel", "rt", "vmm-mm", "vcpu", "guests"];
+const IN_THE_MACHINE: &[&str] = &["ukernel", "rt", "vmm-mm", "vcpu", "guests", "rogue"];
 
 /// What to check.
 #[derive(Debug, clap::Args)]
@@ -28,7 +28,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let checks: [(&str, Check); 5] = [
         ("house rules", |_| rules().map(|seen| say(&seen))),
-        ("formatting", |_| formatting().map(|_| ())),
+        ("formatting", |_| formatting()),
         ("clippy on the host", |_| clippy_on_host()),
         ("clippy in the machine", clippy_in_machine),
         ("rustdoc", |_| documentation()),
@@ -69,15 +69,14 @@ pub fn rules() -> anyhow::Result<String> {
 }
 
 /// rustfmt has nothing to change.
-///
-/// # Errors
-/// What it would change.
-pub fn formatting() -> anyhow::Result<String> {
+fn formatting() -> anyhow::Result<()> {
+    component("fmt", "rustfmt")?;
     let unformatted = "these files are not formatted; `cargo fmt --all` formats them";
-    cargo(&["fmt", "--all", "--check", "--", "-l"]).map(|()| String::new()).context(unformatted)
+    cargo(&["fmt", "--all", "--check", "--", "-l"]).context(unformatted)
 }
 
 fn clippy_on_host() -> anyhow::Result<()> {
+    component("clippy", "clippy")?;
     cargo(&[
         "clippy",
         "--quiet",
@@ -91,8 +90,9 @@ fn clippy_on_host() -> anyhow::Result<()> {
     ])
 }
 
-/// Where rustup has no component for the target this is the one check that cannot be had: then it fails and says so.
+/// Only the compiler that clippy belongs to will do: where rustup cannot add the target, this check fails and says so.
 fn clippy_in_machine(args: &Args) -> anyhow::Result<()> {
+    component("clippy", "clippy")?;
     let toolchain = setup::toolchain(args.toolchain)?;
     anyhow::ensure!(
         toolchain == setup::Toolchain::Rustup,
@@ -102,6 +102,20 @@ fn clippy_in_machine(args: &Args) -> anyhow::Result<()> {
     arguments.extend(IN_THE_MACHINE.iter().flat_map(|package| ["-p", package]));
     arguments.extend(["--", "-D", "warnings"]);
     cargo(&arguments)
+}
+
+/// Makes sure that cargo has `subcommand`, which rustup's `component` brings.
+fn component(subcommand: &str, component: &str) -> anyhow::Result<()> {
+    if cargo(&[subcommand, "--version"]).is_ok() {
+        return Ok(());
+    }
+    let add = format!("rustup component add {component}");
+    step(&add, || {
+        let mut rustup = Command::new("rustup");
+        rustup.current_dir(paths::root()).args(["component", "add", component]).stdin(Stdio::null());
+        succeeds(rustup)
+    })
+    .map_err(|error| status::missing(format!("{component} is missing. Run:\n  {add}\n{error:#}")))
 }
 
 fn documentation() -> anyhow::Result<()> {

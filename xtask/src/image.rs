@@ -1,6 +1,6 @@
 //! `cargo xtask image`: one GRUB ISO that boots the same on Bochs, QEMU and hardware.
 
-use crate::build::{self, Parts};
+use crate::build::{self, Form, Parts};
 use crate::progress::step;
 use crate::setup::{self, ToolchainChoice};
 use crate::system::{self, Console, Request, System};
@@ -15,7 +15,8 @@ use std::process::{Command, Stdio};
 pub const BOOT_LINE: &str = "faultline: boot";
 
 /// GRUB's modules: what our scripts use, and what reads the ISO.
-const GRUB_MODULES: &str = "multiboot2 linux serial terminal echo normal configfile boot iso9660 biosdisk part_msdos";
+const GRUB_MODULES: &str =
+    "multiboot2 linux serial terminal echo normal configfile boot iso9660 biosdisk part_msdos";
 
 /// What to pack.
 #[derive(Debug, clap::Args)]
@@ -60,7 +61,9 @@ impl Choice {
         if let Some(kernel) = &self.kernel {
             changes.push(format!("vm.kernel={}", toml::Value::from(absolute(kernel)?)));
             // What the system's own kernel needed is not this one's.
-            changes.extend(["vm.initrd=[]", "vm.modules=[]", "vm.cmdline=\"\"", "vm.protocol=auto"].map(String::from));
+            changes.extend(
+                ["vm.initrd=[]", "vm.modules=[]", "vm.cmdline=\"\"", "vm.protocol=auto"].map(String::from),
+            );
         }
         if !self.initrd.is_empty() {
             let files: anyhow::Result<Vec<String>> = self.initrd.iter().map(|file| absolute(file)).collect();
@@ -86,7 +89,8 @@ fn absolute(file: &Path) -> anyhow::Result<String> {
 /// # Errors
 /// See [`system::load`], [`build::parts`], [`pack`].
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let request = Request { system: args.system.clone(), set: args.choice.changes()?, console: Console::Watched };
+    let request =
+        Request { system: args.system.clone(), set: args.choice.changes()?, console: Console::Watched };
     let mut system = system::load(&request)?;
     let iso = paths::images().join(format!("{}.iso", system.manifest.name));
     setup::packages(setup::need::IMAGE)?;
@@ -105,10 +109,16 @@ pub fn pack(system: &System, parts: &Parts, iso: &Path) -> anyhow::Result<()> {
     let len = ipc_proto::wire::encode(&system.manifest, &mut manifest)
         .map_err(|error| anyhow::anyhow!("the manifest cannot be packed: {error:?}"))?;
     let mut files = Vec::new();
-    files.push((KERNEL_FILE, Content::File(&parts.kernel)));
+    files.push((KERNEL_FILE, Content::Program(&parts.kernel)));
     files.push((MODULE, Content::Bytes(&manifest[..len])));
-    files.extend(parts.modules.iter().map(|(name, path)| (name.as_str(), Content::File(path))));
-    let config = grub_config(parts.modules.iter().map(|(name, _)| name.as_str()));
+    files.extend(parts.modules.iter().map(|part| {
+        let content = match part.form {
+            Form::Program => Content::Program(&part.file),
+            Form::Bytes => Content::File(&part.file),
+        };
+        (part.name.as_str(), content)
+    }));
+    let config = grub_config(parts.modules.iter().map(|part| part.name.as_str()));
     write_iso(&config, &files, iso)
 }
 
@@ -120,6 +130,8 @@ const KERNEL_FILE: &str = "ukernel";
 pub enum Content<'a> {
     /// The bytes of a file.
     File(&'a Path),
+    /// A program, without what only debuggers want: GRUB would read it by BIOS, sector by sector.
+    Program(&'a Path),
     /// These bytes.
     Bytes(&'a [u8]),
 }
@@ -153,8 +165,9 @@ pub fn write_iso(config: &str, files: &[(&str, Content<'_>)], iso: &Path) -> any
     for (name, content) in files {
         let to = boot.join(name);
         match content {
-            Content::File(from) => std::fs::copy(from, &to).map(|_| ()),
-            Content::Bytes(bytes) => std::fs::write(&to, bytes),
+            Content::File(from) => std::fs::copy(from, &to).map(|_| ()).map_err(Into::into),
+            Content::Program(from) => strip(from, &to),
+            Content::Bytes(bytes) => std::fs::write(&to, bytes).map_err(Into::into),
         }
         .with_context(|| format!("putting {name} into the image"))?;
     }
@@ -162,6 +175,12 @@ pub fn write_iso(config: &str, files: &[(&str, Content<'_>)], iso: &Path) -> any
     let part = tree.path().join("image.iso");
     step("packing the image", || grub_mkrescue(&boot, &part))?;
     std::fs::rename(&part, iso).with_context(|| format!("writing {}", iso.display()))
+}
+
+fn strip(program: &Path, to: &Path) -> anyhow::Result<()> {
+    let output = Command::new("objcopy").arg("--strip-all").args([program, to]).output().context("starting objcopy")?;
+    anyhow::ensure!(output.status.success(), "objcopy: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 fn grub_mkrescue(boot: &Path, iso: &Path) -> anyhow::Result<()> {

@@ -30,6 +30,12 @@ impl Figures {
         }
     }
 
+    /// Whether nothing was reported.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     /// A figure of the kernel's.
     #[must_use]
     pub fn kernel(&self, key: &str) -> Option<u64> {
@@ -39,12 +45,18 @@ impl Figures {
     /// A figure of `speaker`'s.
     #[must_use]
     pub fn of(&self, speaker: &str, key: &str) -> Option<u64> {
-        self.all.iter().find(|figure| figure.speaker == speaker && figure.key == key).map(|figure| figure.value)
+        self.all
+            .iter()
+            .find(|figure| figure.speaker == speaker && figure.key == key)
+            .map(|figure| figure.value)
     }
 
     /// The figures of `speaker`, in the order they came.
     pub fn all_of<'a>(&'a self, speaker: &'a str) -> impl Iterator<Item = (&'a str, u64)> {
-        self.all.iter().filter(move |figure| figure.speaker == speaker).map(|figure| (figure.key.as_str(), figure.value))
+        self.all
+            .iter()
+            .filter(move |figure| figure.speaker == speaker)
+            .map(|figure| (figure.key.as_str(), figure.value))
     }
 
     /// The servers that reported figures.
@@ -71,6 +83,8 @@ pub struct Facts<'a> {
     pub exit_status: u8,
     /// Why it ended.
     pub reason: &'a str,
+    /// What kernel and servers called an error.
+    pub errors: &'a [String],
     /// The machine's name.
     pub machine: &'a str,
     /// Seconds by the clock on the wall.
@@ -86,6 +100,7 @@ pub fn json(facts: &Facts<'_>, figures: &Figures) -> Value {
     summary.insert("status".into(), json!(facts.status));
     summary.insert("exit_status".into(), json!(facts.exit_status));
     summary.insert("reason".into(), json!(facts.reason));
+    summary.insert("errors".into(), json!(facts.errors));
     summary.insert("machine".into(), json!(facts.machine));
     summary.insert("wall_seconds".into(), json!((facts.seconds * 1000.0).round() / 1000.0));
     summary.insert("ticks".into(), Value::Null);
@@ -190,7 +205,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -208,6 +223,7 @@ mod tests {
         status: "done",
         exit_status: 0,
         reason: "the guest powered off",
+        errors: &[],
         machine: "bochs",
         seconds: 1.5,
     };

@@ -1,5 +1,6 @@
 //! Systems as data: `boot/*.toml`, read, checked, and packed as the manifest.
 
+mod options;
 mod section;
 mod set;
 mod tasks;
@@ -43,6 +44,8 @@ pub struct Module {
 pub struct System {
     /// What kernel and servers read. Guest protocols left open in the file are settled by [`System::settle`].
     pub manifest: Manifest,
+    /// What it is for, in a few words.
+    pub about: String,
     /// The boot modules without the manifest.
     pub modules: Vec<Module>,
     /// The VMs whose protocol the kernel file decides.
@@ -144,7 +147,8 @@ fn read(file: &str, table: &Table) -> anyhow::Result<System> {
         show_guest_files(&whole, &mut manifest, files)?;
     }
     let open = vms.iter().enumerate().filter(|(_, files)| files.protocol.is_none()).map(|(index, _)| index);
-    let mut system = System { modules: Vec::new(), open: open.collect(), manifest };
+    let about = whole.text("about")?.unwrap_or_default().to_owned();
+    let mut system = System { manifest, about, modules: Vec::new(), open: open.collect() };
     for (task, source) in tasks {
         system.add(&whole, task.image, source)?;
     }
@@ -189,10 +193,13 @@ fn check_vm(all: &Section<'_>, manifest: &Manifest, files: &VmFiles) -> anyhow::
 
 /// The server of a VM loads its guest, so it sees the guest's files.
 fn show_guest_files(whole: &Section<'_>, manifest: &mut Manifest, files: &VmFiles) -> anyhow::Result<()> {
-    let Some(server) = manifest.tasks.iter_mut().find(|task| task.name == files.vm.server) else { return Ok(()) };
+    let Some(server) = manifest.tasks.iter_mut().find(|task| task.name == files.vm.server) else {
+        return Ok(());
+    };
     for (name, _) in &files.files {
         if !server.modules.contains(name) {
-            let full = || whole.wrong("task", "a task would see too many modules", "at most 4 files in a guest");
+            let full =
+                || whole.wrong("task", "a task would see too many modules", "at most 4 files in a guest");
             server.modules.push(name.clone()).map_err(|_| full())?;
         }
     }
@@ -255,8 +262,10 @@ fn guest_source(text: &str) -> Source {
 
 /// The name of the boot module of a file: its file name, as one word that fits into the manifest.
 fn module_name(text: &str) -> String {
-    let name = Path::new(text).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let word = |letter: char| if letter.is_ascii_alphanumeric() || "+-._".contains(letter) { letter } else { '_' };
+    let name =
+        Path::new(text).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let word =
+        |letter: char| if letter.is_ascii_alphanumeric() || "+-._".contains(letter) { letter } else { '_' };
     name.chars().map(word).take(32).collect()
 }
 

@@ -8,6 +8,7 @@ mod promise;
 mod report;
 mod scenarios;
 mod trial;
+mod typing;
 
 use crate::progress::say;
 use crate::setup::{self, ToolchainChoice};
@@ -18,7 +19,7 @@ use report::Report;
 use std::path::PathBuf;
 
 /// What runs in the machine: built once, before scenarios start side by side.
-const PACKAGES: &[&str] = &["ukernel", "vmm-mm", "vcpu", "guests"];
+const PACKAGES: &[&str] = &["ukernel", "vmm-mm", "vcpu", "guests", "rogue"];
 
 /// What to test.
 #[derive(Debug, clap::Args)]

@@ -1,6 +1,7 @@
 //! The ACPI tables as one block of bytes: root pointer, RSDT, XSDT, FADT, FACS, DSDT. The machine has a power button's
 //! worth of ACPI: a timer, a reset register, the sleep state S5. No MADT: there is no APIC.
 
+use acpi_tables::Aml;
 use acpi_tables::aml::{Name, Package};
 use acpi_tables::facs::FACS;
 use acpi_tables::fadt::{FADTBuilder, Flags};
@@ -8,7 +9,6 @@ use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
-use acpi_tables::Aml;
 
 const OEM: [u8; 6] = *b"FAULTL";
 const OEM_TABLE: [u8; 8] = *b"FAULTLIN";
@@ -76,7 +76,8 @@ fn root_pointer() -> Vec<u8> {
 }
 
 fn fadt() -> acpi_tables::fadt::FADT {
-    let port = |address: u16, bits: u8, size| GAS::new(AddressSpace::SystemIo, bits, 0, size, u64::from(address));
+    let port =
+        |address: u16, bits: u8, size| GAS::new(AddressSpace::SystemIo, bits, 0, size, u64::from(address));
     let mut fadt = FADTBuilder::new(OEM, OEM_TABLE, REVISION);
     fadt.sci_int = SCI.into();
     fadt.pm1a_evt_blk = u32::from(PM1A_EVENT).into();

@@ -71,13 +71,13 @@ impl Alu {
             Self::Or | Self::And | Self::Xor | Self::Test => false,
         };
         let sign = result & (mask ^ mask >> 1) != 0;
-        let even = (result as u8).count_ones() % 2 == 0;
-        let flags = (carry as u64) * flag::CF
-            | (even as u64) * flag::PF
-            | (adjust as u64) * flag::AF
-            | ((result == 0) as u64) * flag::ZF
-            | (sign as u64) * flag::SF
-            | (overflow as u64) * flag::OF;
+        let even = (result as u8).count_ones().is_multiple_of(2);
+        let flags = ((carry as u64) * flag::CF)
+            | ((even as u64) * flag::PF)
+            | ((adjust as u64) * flag::AF)
+            | (((result == 0) as u64) * flag::ZF)
+            | ((sign as u64) * flag::SF)
+            | ((overflow as u64) * flag::OF);
         (result, rflags & !flag::ALL | flags)
     }
 }

@@ -21,14 +21,31 @@ fn policy() -> Cpuid {
 #[test]
 fn what_the_machine_does_not_have_is_hidden_on_any_host() {
     let one = policy().answer(1, 0);
-    for (bit, name) in [(3, "MONITOR"), (5, "VMX"), (6, "SMX"), (12, "FMA"), (15, "PDCM"), (17, "PCID"), (21, "x2APIC"), (24, "TSC-deadline"), (26, "XSAVE"), (27, "OSXSAVE"), (28, "AVX"), (29, "F16C")] {
+    for (bit, name) in [
+        (3, "MONITOR"),
+        (5, "VMX"),
+        (6, "SMX"),
+        (12, "FMA"),
+        (15, "PDCM"),
+        (17, "PCID"),
+        (21, "x2APIC"),
+        (24, "TSC-deadline"),
+        (26, "XSAVE"),
+        (27, "OSXSAVE"),
+        (28, "AVX"),
+        (29, "F16C"),
+    ] {
         assert_eq!(one.ecx >> bit & 1, 0, "{name}");
     }
-    for (bit, name) in [(7, "MCE"), (9, "APIC"), (12, "MTRR"), (14, "MCA"), (21, "DS"), (22, "ACPI"), (28, "HTT")] {
+    for (bit, name) in
+        [(7, "MCE"), (9, "APIC"), (12, "MTRR"), (14, "MCA"), (21, "DS"), (22, "ACPI"), (28, "HTT")]
+    {
         assert_eq!(one.edx >> bit & 1, 0, "{name}");
     }
     let seven = policy().answer(7, 0);
-    for (bit, name) in [(2, "SGX"), (4, "HLE"), (5, "AVX2"), (10, "INVPCID"), (11, "RTM"), (14, "MPX"), (16, "AVX-512")] {
+    for (bit, name) in
+        [(2, "SGX"), (4, "HLE"), (5, "AVX2"), (10, "INVPCID"), (11, "RTM"), (14, "MPX"), (16, "AVX-512")]
+    {
         assert_eq!(seven.ebx >> bit & 1, 0, "{name}");
     }
     assert_eq!((seven.eax, seven.ecx, seven.edx), (0, 1 << 2, 1 << 4));

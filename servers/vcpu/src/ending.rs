@@ -72,7 +72,10 @@ impl fmt::Display for Ending {
                  (qualification {qualification:#x})"
             ),
             Self::EntryFailed(reason, qualification) => {
-                write!(f, "the CPU refused the guest's state (reason {reason}, qualification {qualification:#x})")
+                write!(
+                    f,
+                    "the CPU refused the guest's state (reason {reason}, qualification {qualification:#x})"
+                )
             }
             Self::UnknownExit(reason, qualification) => {
                 write!(f, "VM exit {reason} (qualification {qualification:#x}), which nobody handles")

@@ -121,7 +121,7 @@ impl Msrs {
             Rule::Efer => state.efer,
             Rule::Pat => self.pat,
             // The ratio is in units of 100 MHz.
-            Rule::PlatformInfo => (self.tsc_hz / 100_000_000 & 0xff) << 8,
+            Rule::PlatformInfo => ((self.tsc_hz / 100_000_000) & 0xff) << 8,
         })
     }
 

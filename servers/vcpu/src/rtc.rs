@@ -80,7 +80,8 @@ impl Date {
         // Years that begin in March have their leap day at the end: eras of 400 of them are all alike.
         let shifted = days + 719_468;
         let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let month_from_march = (5 * day_of_year + 2) / 153;
         let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
@@ -96,7 +97,8 @@ impl Date {
     }
 
     const fn days_in_month(self) -> u8 {
-        let leap = self.year % 4 == 0 && (self.year % 100 != 0 || self.year % 400 == 0);
+        let leap =
+            self.year.is_multiple_of(4) && (!self.year.is_multiple_of(100) || self.year.is_multiple_of(400));
         match self.month {
             4 | 6 | 9 | 11 => 30,
             2 if leap => 29,
@@ -194,7 +196,7 @@ impl Rtc {
     }
 
     fn shown(&self, value: u8) -> u8 {
-        if self.control & B_BINARY != 0 { value } else { value / 10 << 4 | value % 10 }
+        if self.control & B_BINARY != 0 { value } else { ((value / 10) << 4) | (value % 10) }
     }
 
     fn shown_hour(&self, hour: u8) -> u8 {
@@ -202,7 +204,7 @@ impl Rtc {
             return self.shown(hour);
         }
         let afternoon = if hour >= 12 { 0x80 } else { 0 };
-        self.shown(if hour % 12 == 0 { 12 } else { hour % 12 }) | afternoon
+        self.shown(if hour.is_multiple_of(12) { 12 } else { hour % 12 }) | afternoon
     }
 
     fn write_register(&mut self, value: u8, now: Tsc) {

@@ -78,7 +78,8 @@ fn the_updated_flag_is_cleared_by_reading_it() {
 fn a_date_that_is_set_goes_on_from_there() {
     let mut rtc = rtc(NEW_YEARS_EVE);
     write(&mut rtc, 0x0b, 0x82, HZ / 4);
-    for (register, value) in [(0x32, 0x20), (9, 0x30), (8, 0x02), (7, 0x28), (4, 0x23), (2, 0x59), (0, 0x59)] {
+    for (register, value) in [(0x32, 0x20), (9, 0x30), (8, 0x02), (7, 0x28), (4, 0x23), (2, 0x59), (0, 0x59)]
+    {
         write(&mut rtc, register, value, HZ / 2);
     }
     assert_eq!(read(&mut rtc, 0, 5 * HZ), 0x59, "it stands while it is being set");

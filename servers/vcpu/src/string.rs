@@ -166,7 +166,8 @@ impl Emulator<'_> {
         // Both pages are asked for before either is written.
         translate(self.state, self.memory, linear.wrapping_add(u64::from(size) - 1), Access::Write)?;
         for byte in 0..size {
-            let gpa = translate(self.state, self.memory, linear.wrapping_add(u64::from(byte)), Access::Write)?;
+            let gpa =
+                translate(self.state, self.memory, linear.wrapping_add(u64::from(byte)), Access::Write)?;
             self.mmio.store(self.memory, gpa, 1, value >> (8 * byte) & 0xff);
         }
         Ok(())

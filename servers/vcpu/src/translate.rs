@@ -157,8 +157,7 @@ fn walk(
             mark(memory, place, shape.entry_size, entry, used)?;
         }
         if leaf {
-            let frame =
-                if level == 0 { entry & ADDRESS } else { shape.large_frame(entry, offset_bits) };
+            let frame = if level == 0 { entry & ADDRESS } else { shape.large_frame(entry, offset_bits) };
             return Ok(frame | linear & ((1 << offset_bits) - 1));
         }
         table = entry & ADDRESS;

@@ -10,7 +10,7 @@ use crate::resolve::{PfRet, Resolution, resolve};
 use crate::stats::{PfStats, VmStats};
 use crate::store::Backed;
 use ipc_proto::fault::{Fault, FaultReply, Origin, TopUp};
-use ipc_proto::grant::{Grant, Level, MemType, Pfn, Rights};
+use ipc_proto::grant::{Gfn, Gpa, Grant, Level, MemType, Pfn, Rights};
 use ipc_proto::manifest::{MAX_VCPUS, MAX_VMS};
 use ipc_proto::refused::{DenyReason, Refused};
 use ipc_proto::slot::Space;
@@ -93,11 +93,15 @@ impl Pager {
     }
 
     /// The words that answer `fault`.
-    // On the fault path, what is rare returns a number and not words: words that a call may write must live in
-    // memory, and then every answer is stored and loaded again before it reaches its registers.
+    // What is rare is called with numbers and returns one: a fault or words that a call may see must live in memory,
+    // and then every fault would be stored and loaded on its way from register to register.
     #[inline(always)]
     pub fn answer<M: Memory + Kernel>(&mut self, fault: &Fault, machine: &mut M) -> Words {
-        let top_up = if fault.tables_left < TABLES_LOW { self.top_up(fault, machine) } else { NOTHING };
+        let top_up = if fault.tables_left < TABLES_LOW {
+            self.top_up(fault.vm, fault.tables_left, machine)
+        } else {
+            NOTHING
+        };
         self.decide(fault, machine).to_words(TopUp::from_word(top_up))
     }
 
@@ -105,10 +109,10 @@ impl Pager {
     #[inline(always)]
     fn decide<M: Memory + Kernel>(&mut self, fault: &Fault, machine: &mut M) -> FaultReply {
         let Some(vm) = self.vms.get_mut(usize::from(fault.vm)) else {
-            return FaultReply::Deny(internal(fault));
+            return FaultReply::Deny(internal(fault.vm, fault.vcpu));
         };
         let Some(stats) = vm.vcpus.get_mut(usize::from(fault.vcpu)) else {
-            return FaultReply::Deny(internal(fault));
+            return FaultReply::Deny(internal(fault.vm, fault.vcpu));
         };
         let page_fault = PageFault::from_message(fault);
         let slot = vm.slots.lookup(Space::Normal, page_fault.gfn());
@@ -128,14 +132,16 @@ impl Pager {
         }
         let Ok(backed) = faultin(&page_fault, slot, &mut self.pool, machine) else {
             stats.count_denied();
-            return FaultReply::Deny(out_of_memory(fault));
+            return FaultReply::Deny(out_of_memory(fault.vm, fault.vcpu, fault.gpa));
         };
         let result = match backed {
             Backed::Fresh(_) => {
                 vm.stats.pages_filled += 1;
                 PfRet::Fixed
             }
-            Backed::Present(_) => told_apart(fault, machine),
+            Backed::Present(_) => {
+                told_apart(fault.vm, fault.origin, (page_fault.gfn(), page_fault.access()), machine)
+            }
         };
         if fault.origin == Origin::Window {
             vm.stats.window_faults += 1;
@@ -148,14 +154,14 @@ impl Pager {
     /// Table frames for the VM's pool, to go with the reply, as the word that they are there.
     #[cold]
     #[inline(never)]
-    fn top_up(&mut self, fault: &Fault, memory: &mut impl Memory) -> u64 {
+    fn top_up(&mut self, number: u16, tables_left: u16, memory: &mut impl Memory) -> u64 {
         let Some(run) = self.pool.take_run(TABLES_BATCH, memory) else {
-            if fault.tables_left == 0 {
-                log::warn!("vm {}: its table pool is empty and no frame is left to fill it", fault.vm);
+            if tables_left == 0 {
+                log::warn!("vm {number}: its table pool is empty and no frame is left to fill it");
             }
             return NOTHING;
         };
-        if let Some(vm) = self.vms.get_mut(usize::from(fault.vm)) {
+        if let Some(vm) = self.vms.get_mut(usize::from(number)) {
             vm.stats.tables_given += u64::from(run.count);
         }
         TopUp { first: self.first_pfn + u64::from(run.first), count: run.count }.to_word()
@@ -176,9 +182,9 @@ impl Pager {
         match refused {
             Refused::Stale => alone(FaultReply::Retry),
             Refused::NoTables if fault.tables_left < TABLES_LOW => {
-                let top_up = self.top_up(fault, memory);
+                let top_up = self.top_up(fault.vm, fault.tables_left, memory);
                 let reply = match top_up {
-                    NOTHING => FaultReply::Deny(out_of_memory(fault)),
+                    NOTHING => FaultReply::Deny(out_of_memory(fault.vm, fault.vcpu, fault.gpa)),
                     _ => FaultReply::Retry,
                 };
                 reply.to_words(TopUp::from_word(top_up))
@@ -222,11 +228,11 @@ const fn grant(fault: &PageFault, pfn: Pfn, rights: Rights) -> Grant {
 /// own, of which the ledger says nothing.
 #[cold]
 #[inline(never)]
-fn told_apart(fault: &Fault, kernel: &mut impl Kernel) -> PfRet {
-    match fault.origin {
+fn told_apart(vm: u16, origin: Origin, (gfn, access): (Gfn, Rights), kernel: &mut impl Kernel) -> PfRet {
+    match origin {
         Origin::Window => PfRet::Fixed,
-        Origin::Vcpu => match kernel.mapped(usize::from(fault.vm), fault.gpa.gfn()) {
-            Some(rights) if rights.contains(PageFault::from_message(fault).access()) => PfRet::Spurious,
+        Origin::Vcpu => match kernel.mapped(usize::from(vm), gfn) {
+            Some(rights) if rights.contains(access) => PfRet::Spurious,
             Some(_) | None => PfRet::Fixed,
         },
     }
@@ -234,15 +240,15 @@ fn told_apart(fault: &Fault, kernel: &mut impl Kernel) -> PfRet {
 
 #[cold]
 #[inline(never)]
-fn internal(fault: &Fault) -> DenyReason {
-    log::error!("a fault of vm {} vcpu {}, which there cannot be", fault.vm, fault.vcpu);
+fn internal(vm: u16, vcpu: u16) -> DenyReason {
+    log::error!("a fault of vm {vm} vcpu {vcpu}, which there cannot be");
     DenyReason::Internal
 }
 
 #[cold]
 #[inline(never)]
-fn out_of_memory(fault: &Fault) -> DenyReason {
-    log::error!("vm {} vcpu {}: no frame left for gpa {:#x}", fault.vm, fault.vcpu, fault.gpa.0);
+fn out_of_memory(vm: u16, vcpu: u16, gpa: Gpa) -> DenyReason {
+    log::error!("vm {vm} vcpu {vcpu}: no frame left for gpa {:#x}", gpa.0);
     DenyReason::OutOfMemory
 }
 

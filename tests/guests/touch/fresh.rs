@@ -19,7 +19,7 @@ impl Fresh {
 
     /// How many pages are left.
     pub const fn left(&self) -> u64 {
-        (self.end - self.next) / PAGE
+        self.end.saturating_sub(self.next) / PAGE
     }
 
     /// How many pages were handed out.

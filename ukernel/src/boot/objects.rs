@@ -54,8 +54,7 @@ impl Boot {
         let root = self.frames.address_space().ok_or("no memory for its tables")?;
         let space = Space::new(root, index as u16 + 1, self.features);
         let count = u64::from(task.frames);
-        let first_pfn =
-            self.frames.take(count, 512).ok_or("no run of free memory is as long as its frames")?;
+        let first_pfn = self.frames.take(count, 512).ok_or("no run of free memory is as long as its frames")?;
         let mut info = BootInfo {
             protocol: PROTOCOL,
             task: index as u8,
@@ -83,8 +82,7 @@ impl Boot {
             let _ = info.modules.push(ModuleInfo { name, address, len });
             address += len.next_multiple_of(4096);
         }
-        let manifest =
-            self.modules.iter().find(|module| module.name == MODULE).map(|module| module.range.clone());
+        let manifest = self.modules.iter().find(|module| module.name == MODULE).map(|module| module.range.clone());
         builder.map_range(layout::MANIFEST, manifest.ok_or("the manifest is gone")?)?;
         let message = builder.map_new(layout::MESSAGE, Rights::READ | Rights::WRITE)?;
         let info_page = builder.map_new(layout::BOOT_INFO, Rights::READ)?;
@@ -128,8 +126,7 @@ impl Boot {
         let mut made = Vec::new();
         for (index, vm) in self.manifest.vms.iter().enumerate() {
             let bad = |reason: &str| why(format_args!("VM {}: {reason}", vm.name));
-            let (server, _) =
-                self.manifest.task(&vm.server).ok_or_else(|| bad("its server is not a task"))?;
+            let (server, _) = self.manifest.task(&vm.server).ok_or_else(|| bad("its server is not a task"))?;
             let pager = match &vm.pager {
                 Some(name) => Some(self.manifest.task(name).ok_or_else(|| bad("its pager is not a task"))?),
                 None => None,
@@ -166,18 +163,12 @@ impl Boot {
 pub fn threads(tasks: &[Loaded], manifest: &Manifest) -> Vec<Thread, MAX_TASKS> {
     let priorities = manifest.tasks.iter().map(|task| task.priority);
     let all = tasks.iter().zip(priorities);
-    all.map(|(task, priority)| {
-        Thread::new(TrapFrame::start(task.entry, layout::STACK_TOP), task.message, priority)
-    })
-    .collect()
+    all.map(|(task, priority)| Thread::new(TrapFrame::start(task.entry, layout::STACK_TOP), task.message, priority))
+        .collect()
 }
 
 /// Gives every task its handles.
-pub fn finished(
-    tasks: Vec<Loaded, MAX_TASKS>,
-    manifest: &Manifest,
-    vms: &[Vm],
-) -> Result<Vec<Task, MAX_TASKS>, Why> {
+pub fn finished(tasks: Vec<Loaded, MAX_TASKS>, manifest: &Manifest, vms: &[Vm]) -> Result<Vec<Task, MAX_TASKS>, Why> {
     let mut first_vcpu = 0;
     let mut handles = [[Handle::Empty; handle::TABLE]; MAX_TASKS];
     for (vm, entry) in vms.iter().zip(&manifest.vms) {
@@ -231,12 +222,7 @@ pub fn fill_pools(system: &System, manifest: &Manifest) -> Result<(), Why> {
 }
 
 /// Makes every vCPU, parked, and shows its state page to its server.
-pub fn vcpus(
-    core: &mut Core,
-    frames: &mut BootFrames,
-    manifest: &Manifest,
-    tables: [u64; 3],
-) -> Result<(), Why> {
+pub fn vcpus(core: &mut Core, frames: &mut BootFrames, manifest: &Manifest, tables: [u64; 3]) -> Result<(), Why> {
     let nothing_left = || why(format_args!("no memory for the vCPUs"));
     let system = core.system;
     let msr_bitmap = guest::msr_bitmap(frames).ok_or_else(nothing_left)?;
@@ -253,8 +239,7 @@ pub fn vcpus(
                 msr_bitmap,
             };
             let cpu: GuestCpu = vmx::guest::GuestCpu::new(frames, &place).ok_or_else(nothing_left)?;
-            let address =
-                layout::VCPU_STATE + (usize::from(vm.id) * MAX_VCPUS + usize::from(number)) as u64 * 4096;
+            let address = layout::VCPU_STATE + (usize::from(vm.id) * MAX_VCPUS + usize::from(number)) as u64 * 4096;
             let root = system.tasks[usize::from(vm.server)].space.root();
             Builder { frames, memory: &system.memory, root }
                 .map(address, cpu.state_frame(), Rights::READ | Rights::WRITE)

@@ -51,17 +51,10 @@ fn ram<'a>(information: &'a BootInformation) -> impl Iterator<Item = Range<u64>>
 }
 
 /// Gives the CPU the kernel's own tables: all RAM, the image with its rights, the devices. Returns what is left.
-pub fn map(
-    information: &BootInformation,
-    modules: &[Module],
-    features: Features,
-) -> Option<(BootFrames, PhysMap)> {
-    let mut taken: Vec<Range<u64>, { MODULES + 3 }> =
-        modules.iter().map(|module| pages(&module.range)).collect();
+pub fn map(information: &BootInformation, modules: &[Module], features: Features) -> Option<(BootFrames, PhysMap)> {
+    let mut taken: Vec<Range<u64>, { MODULES + 3 }> = modules.iter().map(|module| pages(&module.range)).collect();
     let information_at = information.start_address() as u64 - PHYSMAP;
-    for range in
-        [0..1 << 20, boot_memory::image(), information_at..information.end_address() as u64 - PHYSMAP]
-    {
+    for range in [0..1 << 20, boot_memory::image(), information_at..information.end_address() as u64 - PHYSMAP] {
         taken.push(pages(&range)).ok()?;
     }
     let low = ram(information).filter(|range| range.start < FIRST_4_GIB);
@@ -112,11 +105,7 @@ fn mappings(information: &BootInformation) -> impl Iterator<Item = Mapping> {
 }
 
 /// Makes the frame table: all RAM is the kernel's until it is given to a task, modules stay modules.
-pub fn frame_table(
-    information: &BootInformation,
-    modules: &[Module],
-    frames: &mut BootFrames,
-) -> Option<FrameTable> {
+pub fn frame_table(information: &BootInformation, modules: &[Module], frames: &mut BootFrames) -> Option<FrameTable> {
     let end = ram(information).map(|range| range.end / 4096).max()?;
     let table = FrameTable::new(frames.words(end as usize)?);
     let mark = |range: Range<u64>, used| {

@@ -81,10 +81,7 @@ fn a_grant_maps_its_run_with_its_rights_and_type() {
     assert_eq!(vm.install(Grant { count: 16, rights, ..page() }), Ok((StaleTlb::Nothing, 16)));
     for n in 0..16 {
         let (leaf, level) = vm.ept().leaf(0x100 + n).unwrap();
-        assert_eq!(
-            (leaf.pfn, leaf.rights, leaf.mem_type, level),
-            (Pfn(FIRST + n), rights, MemType::WriteBack, 1)
-        );
+        assert_eq!((leaf.pfn, leaf.rights, leaf.mem_type, level), (Pfn(FIRST + n), rights, MemType::WriteBack, 1));
         assert_eq!(vm.frames.entry(leaf.pfn).vm(), Some(0));
     }
     assert!(vm.ept().leaf(0x110).is_none());
@@ -184,10 +181,7 @@ fn an_empty_pool_refuses_and_loses_nothing() {
 #[test]
 fn a_page_inside_a_larger_one_is_refused() {
     let mut vm = Fixture::new();
-    assert_eq!(
-        vm.map(Grant { gfn: Gfn(512), pfn: Pfn(1024), level: Level::Large, ..page() }),
-        StaleTlb::Nothing
-    );
+    assert_eq!(vm.map(Grant { gfn: Gfn(512), pfn: Pfn(1024), level: Level::Large, ..page() }), StaleTlb::Nothing);
     let small = Grant { gfn: Gfn(513), pfn: Pfn(2000), ..page() };
     assert_eq!(vm.install(small).unwrap_err(), Refused::LargePageThere);
 }

@@ -52,8 +52,7 @@ pub fn start(job: &Job<'_>) -> anyhow::Result<Running> {
     let kernel = setup::unpacked(KERNEL)?;
     let files = outer_files(&kernel, job)?;
     let iso = job.dir.join("outer.iso");
-    let config =
-        format!("{GRUB_HEAD}linux /boot/vmlinuz {COMMAND_LINE}\ninitrd /boot/initrd\nboot\n");
+    let config = format!("{GRUB_HEAD}linux /boot/vmlinuz {COMMAND_LINE}\ninitrd /boot/initrd\nboot\n");
     let content = [("vmlinuz", Content::File(&vmlinuz(&kernel)?)), ("initrd", Content::Bytes(&files))];
     image::write_iso(&config, &content, &iso)?;
     bochs::start(&Job { iso: &iso, memory: job.memory + OUTER, ..*job })

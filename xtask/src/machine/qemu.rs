@@ -16,8 +16,20 @@ pub enum Accelerator {
 
 /// What every QEMU of ours has: COM1 on standard input and output, and port 0xf4 to leave with a status.
 pub const COMMON: &[&str] = &[
-    "-machine", "pc", "-nodefaults", "-display", "none", "-vga", "none", "-serial", "stdio", "-no-reboot", "-device",
-    "isa-debug-exit,iobase=0xf4,iosize=4", "-boot", "d",
+    "-machine",
+    "pc",
+    "-nodefaults",
+    "-display",
+    "none",
+    "-vga",
+    "none",
+    "-serial",
+    "stdio",
+    "-no-reboot",
+    "-device",
+    "isa-debug-exit,iobase=0xf4,iosize=4",
+    "-boot",
+    "d",
 ];
 
 /// Installs what it needs.
@@ -67,7 +79,12 @@ pub fn start(job: &Job<'_>, accelerator: Accelerator) -> anyhow::Result<Running>
         Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host,+vmx"],
         Accelerator::Tcg => ["-accel", "tcg", "-cpu", "max"],
     });
-    command.args(COMMON).arg("-m").arg(job.memory.to_string()).arg("-cdrom").arg(job.iso).current_dir(job.dir);
+    command
+        .args(COMMON)
+        .arg("-m")
+        .arg(job.memory.to_string())
+        .arg("-cdrom")
+        .arg(job.iso)
+        .current_dir(job.dir);
     Running::start(command, Console::Pipes, &job.dir.join("qemu.out"))
 }
-

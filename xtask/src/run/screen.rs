@@ -3,21 +3,17 @@
 use crate::console::{Kind, Piece, SystemLine};
 use std::io::{IsTerminal, Write};
 
-/// How much is shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How guest and system lines are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Show {
-    /// Nothing: the outcome has it all.
-    #[default]
-    Nothing,
-    /// Guest and system lines, without colours.
+    /// Without colours.
     Plain,
-    /// Guest and system lines; dimmed where standard error is a terminal.
+    /// System lines dimmed, where standard error is a terminal.
     Terminal,
 }
 
 /// The screen.
 pub struct Screen {
-    show: Show,
     colours: bool,
     /// Standard output and standard error are seen together: a line of one must not break into one of the other.
     together: bool,
@@ -26,19 +22,16 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// A screen that shows that much.
+    /// A screen that shows it so.
     #[must_use]
     pub fn new(show: Show) -> Self {
         let errors = std::io::stderr().is_terminal();
         let together = errors && std::io::stdout().is_terminal();
-        Self { show, colours: show == Show::Terminal && errors, together, open: false }
+        Self { colours: show == Show::Terminal && errors, together, open: false }
     }
 
     /// Shows a piece of the console. The loader is not shown.
     pub fn show(&mut self, piece: &Piece) {
-        if self.show == Show::Nothing {
-            return;
-        }
         match piece {
             Piece::Loader(_) => {}
             Piece::Guest(bytes) => {

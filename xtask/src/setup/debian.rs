@@ -3,6 +3,7 @@
 use crate::progress::{say, step};
 use crate::{paths, status};
 use anyhow::Context;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Once;
@@ -23,7 +24,11 @@ pub struct Package {
 /// # Errors
 /// Status 3 with the exact commands when this is not root on Debian; an installation that fails.
 pub fn packages(wanted: &[Package]) -> anyhow::Result<()> {
-    let absent: Vec<&Package> = wanted.iter().filter(|package| !Path::new(package.probe).exists()).collect();
+    if wanted.iter().all(is_there) {
+        return Ok(());
+    }
+    let _turn = turn()?;
+    let absent: Vec<&Package> = wanted.iter().filter(|package| !is_there(package)).collect();
     if absent.is_empty() {
         return Ok(());
     }
@@ -46,13 +51,25 @@ pub fn packages(wanted: &[Package]) -> anyhow::Result<()> {
     step(&format!("installing {}", names.join(" ")), || {
         apt(&[&["install", "-y", "--no-install-recommends"], names.as_slice()].concat(), paths::root())
     })?;
-    match absent.iter().find(|package| !Path::new(package.probe).exists()) {
+    match absent.iter().find(|package| !is_there(package)) {
         None => Ok(()),
         Some(package) => Err(status::missing(format!(
             "{} is installed, but {} is still not there",
             package.name, package.probe
         ))),
     }
+}
+
+fn is_there(package: &Package) -> bool {
+    Path::new(package.probe).exists()
+}
+
+/// Waits until no other xtask installs or unpacks: apt-get does not wait for every lock of its own.
+fn turn() -> anyhow::Result<File> {
+    std::fs::create_dir_all(paths::target())?;
+    let lock = File::create(paths::target().join("setup.lock"))?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 /// The folder into which `package` is unpacked, never installed. A package that only depends on the real one (as
@@ -72,36 +89,40 @@ pub fn unpacked(package: &str) -> anyhow::Result<PathBuf> {
             dir.display()
         )));
     }
-    let real = match real_name(package) {
-        Some(real) => real,
-        None => {
-            update_once()?;
-            real_name(package).with_context(|| format!("Debian has no package {package}"))?
-        }
-    };
+    let _turn = turn()?;
+    if dir.join(".complete").exists() {
+        return Ok(dir);
+    }
     let fetch = || {
         let work = dir.with_extension("part");
         remove(&work)?;
         std::fs::create_dir_all(work.join("root"))?;
-        download(&real, &work)?;
+        download(package, &work)?;
         let deb = single_deb(&work)?;
         quiet(Command::new("dpkg").arg("-x").arg(&deb).arg(work.join("root")))?;
-        std::fs::write(work.join("root/.complete"), &real)?;
+        std::fs::write(work.join("root/.complete"), deb.as_os_str().as_encoded_bytes())?;
         remove(&dir)?;
         std::fs::rename(work.join("root"), &dir)?;
         remove(&work)
     };
-    step(&format!("downloading and unpacking {real} (not installing it)"), fetch)?;
+    step(&format!("downloading and unpacking {package} (not installing it)"), fetch)?;
     Ok(dir)
 }
 
-/// The package lists may be older than the archive: a second try after an update.
+/// The package lists may be missing, or older than the archive: then a second try after an update.
 fn download(package: &str, work: &Path) -> anyhow::Result<()> {
-    if apt(&["download", package], work).is_ok() {
-        return Ok(());
-    }
-    update_once()?;
-    apt(&["download", package], work)
+    let get = || {
+        let real = real_name(package).with_context(|| format!("Debian has no package {package}"))?;
+        apt(&["download", &real], work)
+    };
+    let again = |_| {
+        update_once()?;
+        get()
+    };
+    get().or_else(again).map_err(|error| {
+        let update = if is_root() { "apt-get update" } else { "sudo apt-get update" };
+        status::missing(format!("{package} cannot be downloaded: {error:#}\nTo renew the package lists:\n  {update}"))
+    })
 }
 
 fn single_deb(dir: &Path) -> anyhow::Result<PathBuf> {

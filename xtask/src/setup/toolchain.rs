@@ -33,8 +33,16 @@ pub enum Toolchain {
 }
 
 const DEBIAN: &[Package] = &[
-    Package { name: "rustc-web", probe: DEBIAN_RUSTC, why: "a compiler whose own libraries can be built for the target" },
-    Package { name: "rust-web-src", probe: "/usr/lib/rustlib/src/rust/library/core", why: "the sources of those libraries" },
+    Package {
+        name: "rustc-web",
+        probe: DEBIAN_RUSTC,
+        why: "a compiler whose own libraries can be built for the target",
+    },
+    Package {
+        name: "rust-web-src",
+        probe: "/usr/lib/rustlib/src/rust/library/core",
+        why: "the sources of those libraries",
+    },
 ];
 
 /// A linker for those who have no rustup toolchain.
@@ -46,7 +54,8 @@ const LLD: &[Package] = &[Package { name: "lld", probe: "/usr/bin/ld.lld", why: 
 /// # Errors
 /// Status 3 when neither can be had.
 pub fn linker() -> anyhow::Result<PathBuf> {
-    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).current_dir(crate::paths::root()).output();
+    let sysroot =
+        Command::new("rustc").args(["--print", "sysroot"]).current_dir(crate::paths::root()).output();
     if let Ok(output) = sysroot {
         let own = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
             .join("lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld");
@@ -79,7 +88,9 @@ fn auto() -> anyhow::Result<Toolchain> {
     if has_target() || add_target() {
         return Ok(Toolchain::Rustup);
     }
-    say("rustup cannot provide the target here: taking Debian's compiler and the sources of its standard library");
+    say(
+        "rustup cannot provide the target here: taking Debian's compiler and the sources of its standard library",
+    );
     debian()
 }
 

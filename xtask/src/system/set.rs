@@ -30,6 +30,7 @@ pub fn put(table: &mut Table, key: &str, value: Value) -> anyhow::Result<()> {
     let steps: Vec<&str> = path.iter().map(String::as_str).collect();
     match (steps.as_slice(), &value) {
         (["task", task], Value::String(none)) if none == NONE => remove_task(table, task),
+        ([kind @ ("task" | "vm"), name, _, ..], _) if !has(table, kind, name) => Err(no_such(table, kind, name)),
         _ => insert(table, &steps, value),
     }
 }
@@ -94,13 +95,24 @@ fn insert(table: &mut Table, path: &[&str], value: Value) -> anyhow::Result<()> 
     }
 }
 
+fn has(table: &Table, kind: &str, name: &str) -> bool {
+    table.get(kind).and_then(Value::as_table).is_some_and(|all| all.contains_key(name))
+}
+
+/// An unknown task or VM, with the known ones.
+fn no_such(table: &Table, kind: &str, name: &str) -> anyhow::Error {
+    let all = table.get(kind).and_then(Value::as_table);
+    let known: Vec<&str> = all.into_iter().flat_map(Table::keys).map(String::as_str).collect();
+    status::usage(format!("there is no {kind} `{name}`; there are: {}", known.join(", ")))
+}
+
 /// Takes a task out, and makes no task the pager of the VMs that it paged.
 fn remove_task(table: &mut Table, task: &str) -> anyhow::Result<()> {
-    let tasks = table.get_mut("task").and_then(Value::as_table_mut);
-    if tasks.and_then(|tasks| tasks.remove(task)).is_none() {
-        let known: Vec<&str> =
-            table.get("task").and_then(Value::as_table).into_iter().flat_map(Table::keys).map(String::as_str).collect();
-        return Err(status::usage(format!("there is no task `{task}`; there are: {}", known.join(", "))));
+    if !has(table, "task", task) {
+        return Err(no_such(table, "task", task));
+    }
+    if let Some(Value::Table(tasks)) = table.get_mut("task") {
+        tasks.remove(task);
     }
     for vm in table.get_mut("vm").and_then(Value::as_table_mut).into_iter().flat_map(|vms| vms.iter_mut()) {
         if let Value::Table(vm) = vm.1
@@ -163,5 +175,13 @@ mod tests {
     fn an_assignment_without_equals_or_through_a_value_is_refused() {
         assert!(apply(&mut system(), "policy").is_err());
         assert!(apply(&mut system(), "log.level=info").is_err());
+    }
+
+    #[test]
+    fn a_task_or_vm_that_there_is_not_is_refused_with_those_that_there_are() {
+        for (assignment, known) in [("vm.gest.memory=1 MiB", "guest"), ("task.vmm.priority=1", "vmm-mm, vcpu")] {
+            let error = apply(&mut system(), assignment).expect_err(assignment);
+            assert!(format!("{error:#}").contains(known), "{error:#}");
+        }
     }
 }

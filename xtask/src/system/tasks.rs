@@ -2,9 +2,9 @@
 
 use super::section::Section;
 use super::vms::Memory;
-use super::{Source, units};
+use super::{Source, options, units};
 use crate::paths;
-use ipc_proto::manifest::{Name, Setting, Task};
+use ipc_proto::manifest::{Name, Task};
 
 /// The keys of a task.
 pub const KEYS: &[&str] = &["image", "priority", "memory", "supervisor", "ports", "modules", "options"];
@@ -33,7 +33,7 @@ fn task(name: &str, section: &Section<'_>, guests: &[Memory]) -> anyhow::Result<
         supervisor: section.yes("supervisor")?,
         ports: section.list("ports", ports(section)?)?,
         modules: section.list("modules", modules(section)?)?,
-        options: section.list("options", options(&section.table("options")?)?)?,
+        options: section.list("options", options::read(&section.table("options")?, image)?)?,
     };
     Ok((task, source))
 }
@@ -51,7 +51,8 @@ fn image_source(section: &Section<'_>, image: &str) -> anyhow::Result<Source> {
 }
 
 fn images_known() -> String {
-    let servers = std::fs::read_dir(paths::root().join("servers")).into_iter().flatten().filter_map(Result::ok);
+    let servers =
+        std::fs::read_dir(paths::root().join("servers")).into_iter().flatten().filter_map(Result::ok);
     let mut names: Vec<String> = servers
         .filter(|entry| entry.path().join("src/main.rs").exists())
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
@@ -66,7 +67,9 @@ fn memory(section: &Section<'_>, name: &str, guests: &[Memory]) -> anyhow::Resul
     let mut frames = 0u64;
     for term in text.split('+').map(str::trim) {
         frames += match term {
-            "guests" => guests.iter().filter(|vm| vm.pager.as_deref() == Some(name)).map(|vm| vm.frames).sum(),
+            "guests" => {
+                guests.iter().filter(|vm| vm.pager.as_deref() == Some(name)).map(|vm| vm.frames).sum()
+            }
             size => units::frames(size).ok_or_else(wrong)?,
         };
     }
@@ -81,28 +84,9 @@ fn ports(section: &Section<'_>) -> anyhow::Result<Vec<ipc_proto::manifest::Ports
 }
 
 fn modules(section: &Section<'_>) -> anyhow::Result<Vec<Name>> {
-    section.texts("modules")?.into_iter().map(|name| section.bounded("modules", &super::module_name(name))).collect()
-}
-
-/// Options are texts, numbers, yes or no; a table below makes its keys dotted.
-fn options(section: &Section<'_>) -> anyhow::Result<Vec<Setting>> {
-    let mut settings = Vec::new();
-    for key in section.keys() {
-        let value = match section.value(key) {
-            Some(toml::Value::String(text)) => text.clone(),
-            Some(toml::Value::Integer(number)) => number.to_string(),
-            Some(toml::Value::Boolean(yes)) => yes.to_string(),
-            Some(toml::Value::Table(_)) => {
-                for below in options(&section.table(key)?)? {
-                    let key = section.bounded(key, &format!("{key}.{}", below.key))?;
-                    settings.push(Setting { key, value: below.value });
-                }
-                continue;
-            }
-            Some(other) => return Err(section.wrong(key, &format!("{other}"), "text, a whole number, true, false")),
-            None => continue,
-        };
-        settings.push(Setting { key: section.bounded(key, key)?, value: section.bounded(key, &value)? });
-    }
-    Ok(settings)
+    section
+        .texts("modules")?
+        .into_iter()
+        .map(|name| section.bounded("modules", &super::module_name(name)))
+        .collect()
 }

@@ -11,11 +11,12 @@ check = true
 image = "vmm-mm"
 priority = 2
 memory = "guests + 8 MiB"
-options = { policy = "demand", "policy.window" = 16 }
+options.policy = "demand"
 [task.vcpu]
 image = "vcpu"
 memory = "64 frames"
 supervisor = true
+options.console.poll_ms = 20
 ports = ["0x3f8-0x3ff"]
 [vm.guest]
 pager = "vmm-mm"
@@ -45,9 +46,10 @@ fn every_key_of_the_file_reaches_the_manifest() {
     assert_eq!((manifest.name.as_str(), manifest.log, manifest.check), ("good", LogLevel::Debug, true));
     let (_, pager) = manifest.task("vmm-mm").expect("vmm-mm");
     assert_eq!((pager.priority, pager.frames, pager.supervisor), (2, (64 + 8) * 256, false));
-    assert_eq!((pager.option("policy"), pager.option("policy.window")), (Some("demand"), Some("16")));
+    assert_eq!(pager.option("policy"), Some("demand"));
     let (_, vcpu) = manifest.task("vcpu").expect("vcpu");
     assert_eq!((vcpu.priority, vcpu.frames, vcpu.supervisor), (1, 64, true));
+    assert_eq!(vcpu.option("console.poll_ms"), Some("20"), "a table makes the key dotted");
     assert_eq!(vcpu.ports.as_slice(), [Ports { first: 0x3f8, last: 0x3ff }]);
     assert_eq!(vcpu.modules.as_slice(), ["touch"], "a VM's server sees the guest's kernel");
     let vm = &manifest.vms[0];
@@ -88,6 +90,9 @@ fn every_kind_of_mistake_is_refused() {
         ("cmdline = \"one two\"", "cmdline = 3", "text in quotes"),
         ("[vm.guest]", "[vm.guest]\nvcpus = 9", "1 to 4"),
         ("supervisor = true", "modules = [\"nothing\"]", "no boot module"),
+        ("policy = \"demand\"", "policy = \"demant\"", "allowed: demand"),
+        ("policy = \"demand\"", "polisy = \"demand\"", "allowed: policy"),
+        ("poll_ms = 20", "poll_ms = \"often\"", "1 to 1000"),
         ("name = \"good\"", "nome = \"good\"", "name, about, log"),
     ] {
         let message = refusal(from, to);

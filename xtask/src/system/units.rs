@@ -6,7 +6,8 @@ use ipc_proto::manifest::Ports;
 pub const FRAME: u64 = 4096;
 
 /// What a size may look like, for error messages.
-pub const SIZE: &str = "a whole number and a unit, such as \"512 MiB\", \"64 KiB\", \"2 GiB\" or \"64 frames\" (4 KiB each)";
+pub const SIZE: &str =
+    "a whole number and a unit, such as \"512 MiB\", \"64 KiB\", \"2 GiB\" or \"64 frames\" (4 KiB each)";
 /// What a port range may look like, for error messages.
 pub const PORTS: &str = "a port or a range of ports, such as \"0x3f8-0x3ff\" or \"0x80\"";
 
@@ -59,7 +60,8 @@ mod tests {
         assert_eq!(size("512 MiB"), Some(512 << 20));
         assert_eq!(size("512MiB"), Some(512 << 20));
         assert_eq!(size("64 frames"), Some(64 * 4096));
-        for wrong in ["512", "512 MB", "MiB", "-1 MiB", "1.5 GiB", "", "99999999999999999999 GiB", "1 MiB x"] {
+        for wrong in ["512", "512 MB", "MiB", "-1 MiB", "1.5 GiB", "", "99999999999999999999 GiB", "1 MiB x"]
+        {
             assert_eq!(size(wrong), None, "{wrong}");
         }
     }

@@ -102,10 +102,13 @@ pub fn detect(kernel: &[u8]) -> BootProtocol {
     }
     let head = &kernel[..kernel.len().min(8192)];
     let word = |bytes: &[u8], at: usize| {
-        bytes.get(at..at + 4).map_or(0, |word| word.iter().rev().fold(0u32, |all, byte| all << 8 | u32::from(*byte)))
+        bytes
+            .get(at..at + 4)
+            .map_or(0, |word| word.iter().rev().fold(0u32, |all, byte| all << 8 | u32::from(*byte)))
     };
     let header = |bytes: &[u8]| {
-        word(bytes, 0) == 0x1bad_b002 && word(bytes, 0).wrapping_add(word(bytes, 4)).wrapping_add(word(bytes, 8)) == 0
+        word(bytes, 0) == 0x1bad_b002
+            && word(bytes, 0).wrapping_add(word(bytes, 4)).wrapping_add(word(bytes, 8)) == 0
     };
     let multiboot = (0..head.len().saturating_sub(11)).step_by(4).any(|at| header(&head[at..]));
     if multiboot { BootProtocol::Multiboot } else { BootProtocol::Flat }

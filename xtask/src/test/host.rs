@@ -1,4 +1,4 @@
-//! Promises that need no machine: the libraries' own tests, the house's rules, formatting.
+//! Promises that need no machine: the libraries' own tests and the house's rules.
 
 use super::promise::Promise;
 use super::report::Report;
@@ -10,10 +10,7 @@ use std::process::{Command, Stdio};
 pub const NAME: &str = "host";
 
 /// What needs neither a compiler nor a machine.
-pub const RULES: &[Promise] = &[
-    Promise { name: "house::rules_are_kept", check: |_, _| check::rules() },
-    Promise { name: "house::code_is_formatted", check: |_, _| check::formatting() },
-];
+pub const RULES: &[Promise] = &[Promise { name: "house::rules_are_kept", check: |_, _| check::rules() }];
 
 /// Runs the tests of every crate that has a host side; the guests have none.
 pub fn tests(report: &mut Report) {

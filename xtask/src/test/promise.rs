@@ -2,8 +2,10 @@
 
 use super::report::Report;
 use crate::setup::ToolchainChoice;
+use clap::ValueEnum;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -38,6 +40,21 @@ pub struct Bench {
     pub toolchain: ToolchainChoice,
     /// Where consoles and summaries go.
     pub logs: PathBuf,
+}
+
+impl Bench {
+    /// xtask itself, as a person would start it here.
+    ///
+    /// # Errors
+    /// It is not known where it is.
+    pub fn xtask(&self) -> anyhow::Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        if let Some(toolchain) = self.toolchain.to_possible_value() {
+            command.env("FAULTLINE_TOOLCHAIN", toolchain.get_name());
+        }
+        command.stdin(Stdio::null());
+        Ok(command)
+    }
 }
 
 /// What a worker tells.

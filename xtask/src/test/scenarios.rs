@@ -3,6 +3,7 @@
 mod guests;
 mod linux;
 mod machines;
+mod rogue;
 mod stops;
 mod touch;
 mod usage;
@@ -14,14 +15,18 @@ pub const ALL: &[Promise] = &[
     Promise { name: "linux::debian_runs_on_pages_from_the_pager", check: linux::debian },
     Promise { name: "linux::debians_other_kernel_runs_too", check: linux::generic },
     Promise { name: "machines::a_thousand_faults_under_qemu_with_nested_vmx", check: machines::nested },
+    Promise { name: "linux::a_person_at_the_console_has_a_shell", check: linux::shell },
     Promise { name: "guests::memtest_shows_its_screen", check: guests::memtest },
     Promise { name: "guests::a_multiboot_kernel_finds_memory_map_and_module", check: guests::multiboot },
     Promise { name: "touch::every_check_holds_and_a_fault_is_cheap", check: touch::everything },
+    Promise { name: "rogue::a_server_reaches_only_what_it_was_given", check: rogue::stopped },
     Promise { name: "stops::a_triple_fault_ends_the_vm_with_its_registers", check: stops::triple_fault },
     Promise { name: "stops::without_a_pager_the_first_fault_stops_the_guest", check: stops::no_pager },
     Promise { name: "stops::a_guest_that_never_ends_is_ended", check: stops::timeout },
     Promise { name: "machines::without_vmx_one_clear_line_and_failure", check: machines::no_vmx },
     Promise { name: "machines::a_host_that_cannot_nest_vmx_is_told", check: machines::host },
+    Promise { name: "usage::image_prints_the_path_of_an_iso_that_boots", check: usage::image },
+    Promise { name: "usage::ctrl_a_x_leaves_the_console", check: usage::leave },
     Promise { name: "usage::an_unknown_name_lists_the_known_ones", check: usage::unknown_names },
     Promise { name: "usage::a_mistake_in_a_manifest_is_named", check: usage::mistakes },
 ];

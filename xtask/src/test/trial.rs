@@ -2,13 +2,12 @@
 
 use super::promise::Bench;
 use crate::console::{Piece, Splitter};
-use crate::setup::ToolchainChoice;
 use crate::status::Status;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 /// What a trial may take beyond its machine's time: building, packing, and a machine that is slow to stop.
@@ -71,15 +70,12 @@ impl Trial {
                 ensure!(error.kind() == std::io::ErrorKind::NotFound, "{}: {error}", old.display());
             }
         }
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = bench.xtask()?;
         command.arg("run").args(&self.arguments).arg("--headless");
         command.arg("--timeout").arg(self.limit.as_secs().to_string());
         command.arg("--log").arg(&console).arg("--json").arg(&json);
-        if bench.toolchain != ToolchainChoice::Auto {
-            command.env("FAULTLINE_TOOLCHAIN", format!("{:?}", bench.toolchain).to_lowercase());
-        }
         let (out, err) = (file("out"), file("err"));
-        command.stdin(Stdio::null()).stdout(File::create(&out)?).stderr(File::create(&err)?);
+        command.stdout(File::create(&out)?).stderr(File::create(&err)?);
         let status = wait(command.spawn()?, self.limit + BEYOND)?;
         Ok(Seen {
             status,

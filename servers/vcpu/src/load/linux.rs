@@ -73,7 +73,9 @@ impl Setup {
         let word = |offset| field(file, offset, PART).map(u16::from_le_bytes);
         let double = |offset| field(file, offset, PART).map(u32::from_le_bytes);
         if word(offset::BOOT_FLAG)? != BOOT_MAGIC || field(file, offset::HEADER, PART)? != HEADER_MAGIC {
-            return Err(LoadError::Malformed("no Linux bzImage: the setup header's magic numbers are missing"));
+            return Err(LoadError::Malformed(
+                "no Linux bzImage: the setup header's magic numbers are missing",
+            ));
         }
         let version = word(offset::VERSION)?;
         if version < 0x202 || byte(offset::LOAD_FLAGS)? & LOADED_HIGH == 0 {
@@ -88,7 +90,8 @@ impl Setup {
         };
         Ok(Self {
             version,
-            header_end: (offset::HEADER + usize::from(byte(offset::HEADER_LENGTH)?)).min(offset::HEADER_LIMIT),
+            header_end: (offset::HEADER + usize::from(byte(offset::HEADER_LENGTH)?))
+                .min(offset::HEADER_LIMIT),
             code_offset: (sectors + 1) * 512,
             relocatable: since(0x205) && byte(offset::RELOCATABLE)? != 0,
             alignment: if since(0x205) { u64::from(double(offset::ALIGNMENT)?).max(0x1000) } else { HIGH },

@@ -46,7 +46,9 @@ impl fmt::Display for LoadError {
             Self::NoRoom(part, start, len) => {
                 write!(f, "{part} needs {len:#x} bytes at {start:#x}, and there is no RAM for that")
             }
-            Self::CommandLine(len, most) => write!(f, "a command line of {len} bytes; the kernel takes {most}"),
+            Self::CommandLine(len, most) => {
+                write!(f, "a command line of {len} bytes; the kernel takes {most}")
+            }
             Self::Modules(count, most) => write!(f, "{count} modules; there can be {most}"),
         }
     }
@@ -61,20 +63,11 @@ impl From<NotRam> for LoadError {
 }
 
 /// Copies `bytes` of `part` to `gpa`.
-fn place(
-    memory: &mut dyn GuestMemory,
-    part: &'static str,
-    gpa: u64,
-    bytes: &[u8],
-) -> Result<(), LoadError> {
+fn place(memory: &mut dyn GuestMemory, part: &'static str, gpa: u64, bytes: &[u8]) -> Result<(), LoadError> {
     memory.write(gpa, bytes).map_err(|NotRam| LoadError::NoRoom(part, gpa, bytes.len() as u64))
 }
 
 /// `N` bytes of `bytes` from `offset` on.
 fn field<const N: usize>(bytes: &[u8], offset: usize, part: &'static str) -> Result<[u8; N], LoadError> {
-    bytes
-        .get(offset..)
-        .and_then(|rest| rest.first_chunk())
-        .copied()
-        .ok_or(LoadError::Truncated(part))
+    bytes.get(offset..).and_then(|rest| rest.first_chunk()).copied().ok_or(LoadError::Truncated(part))
 }

@@ -52,9 +52,9 @@ pub fn main(task: Task) -> ! {
 /// The one VM that names this task as its server.
 fn served_vm(vms: &[u8], manifest: &Manifest, task: usize) -> Option<u16> {
     let name = &manifest.tasks.get(task)?.name;
-    let mut served = vms.iter().filter(|vm| {
-        manifest.vms.get(usize::from(**vm)).is_some_and(|entry| entry.server == *name)
-    });
+    let mut served = vms
+        .iter()
+        .filter(|vm| manifest.vms.get(usize::from(**vm)).is_some_and(|entry| entry.server == *name));
     match (served.next(), served.next()) {
         (Some(vm), None) => Some(u16::from(*vm)),
         _ => None,

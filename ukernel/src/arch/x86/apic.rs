@@ -79,9 +79,8 @@ impl Apic {
             // SAFETY: the deadline register only arms the timer.
             unsafe { msr::write(msr::IA32_TSC_DEADLINE, deadline.unwrap_or(0)) };
         } else {
-            let count = deadline.map_or(0, |deadline| {
-                (deadline.saturating_sub(now) * 1024 / self.scale).clamp(1, u64::from(u32::MAX))
-            });
+            let count = deadline
+                .map_or(0, |deadline| (deadline.saturating_sub(now) * 1024 / self.scale).clamp(1, u64::from(u32::MAX)));
             self.write(INITIAL_COUNT, count as u32);
         }
     }

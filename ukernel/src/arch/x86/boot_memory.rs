@@ -30,8 +30,7 @@ pub fn image() -> Range<u64> {
 #[must_use]
 pub fn parts() -> [Range<u64>; 3] {
     let [text, rodata, data, end] =
-        [addr_of!(text_start), addr_of!(text_end), addr_of!(rodata_end), addr_of!(data_end)]
-            .map(|at| at as u64);
+        [addr_of!(text_start), addr_of!(text_end), addr_of!(rodata_end), addr_of!(data_end)].map(|at| at as u64);
     [text..rodata, rodata..data, data..end]
 }
 

@@ -60,8 +60,7 @@ impl Features {
 /// Switches on what protects the kernel, and what a task may not do without: vector state is the guest's, so its use
 /// by a task faults (CR0.TS, SDM vol. 3A, table 2-2).
 pub fn protect(features: Features) {
-    let mut on =
-        Cr4::CR4_ENABLE_PSE | Cr4::CR4_ENABLE_PAE | Cr4::CR4_ENABLE_GLOBAL_PAGES | Cr4::CR4_ENABLE_SSE;
+    let mut on = Cr4::CR4_ENABLE_PSE | Cr4::CR4_ENABLE_PAE | Cr4::CR4_ENABLE_GLOBAL_PAGES | Cr4::CR4_ENABLE_SSE;
     on.set(Cr4::CR4_ENABLE_PCID, features.contains(Features::PCID));
     on.set(Cr4::CR4_ENABLE_SMEP, features.contains(Features::SMEP));
     on.set(Cr4::CR4_ENABLE_SMAP, features.contains(Features::SMAP));

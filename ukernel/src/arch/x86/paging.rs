@@ -50,13 +50,7 @@ impl Format for UserPages {
         rights.set(Rights::EXECUTE, entry & NO_EXECUTE == 0);
         let mem_type = if entry & CACHE_DISABLE == 0 { MemType::WriteBack } else { MemType::Uncacheable };
         let accessed = entry & ACCESSED != 0;
-        Entry::Leaf(Leaf {
-            pfn: Pfn((entry & ADDRESS) >> 12),
-            rights,
-            mem_type,
-            accessed,
-            dirty: entry & DIRTY != 0,
-        })
+        Entry::Leaf(Leaf { pfn: Pfn((entry & ADDRESS) >> 12), rights, mem_type, accessed, dirty: entry & DIRTY != 0 })
     }
 }
 

@@ -5,11 +5,27 @@ use crate::test::promise::Bench;
 use crate::test::trial::{Seen, Trial};
 
 /// The costliest half of the 4 KiB faults, exit to entry, in ticks.
-const FAULT_TICKS: u64 = 1500;
+pub const FAULT_TICKS: u64 = 1500;
+
+/// What every summary has, whoever reads it.
+const KEYS: [&str; 9] = [
+    "status",
+    "machine",
+    "ticks",
+    "exits",
+    "faults.count",
+    "faults.pages_granted",
+    "faults.ticks_p50",
+    "faults.ticks_p99",
+    "ledger_matches_ept",
+];
 
 /// On Bochs, where counts repeat exactly.
 pub fn everything(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let seen = Trial::of("touch").run(bench, name)?;
+    for key in KEYS {
+        seen.holds(!seen.value(key)?.is_null(), &format!("the summary should say `{key}`"))?;
+    }
     let (checks, faults) = checks_hold(&seen)?;
     let ticks = seen.figure("faults.ticks_p50")?;
     seen.holds(

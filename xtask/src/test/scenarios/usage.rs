@@ -3,6 +3,10 @@
 use crate::status::Status;
 use crate::test::promise::Bench;
 use crate::test::trial::Trial;
+use crate::test::typing::Typing;
+use anyhow::{Context, ensure};
+use std::path::Path;
+use std::time::Duration;
 
 /// Systems, guest files, machines, tasks.
 pub fn unknown_names(bench: &Bench, name: &str) -> anyhow::Result<String> {
@@ -31,5 +35,33 @@ pub fn mistakes(bench: &Bench, name: &str) -> anyhow::Result<String> {
             seen.tells(part)?;
         }
     }
+    Ok(String::new())
+}
+
+/// `image` prints the path of an ISO that boots by BIOS, and that `run` boots.
+pub fn image(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    let output = bench.xtask()?.args(["image", "touch"]).output()?;
+    ensure!(output.status.success(), "`image touch` ends with {}", output.status);
+    let printed = String::from_utf8(output.stdout)?;
+    let path = Path::new(printed.trim_end());
+    ensure!(path.is_absolute(), "`image touch` prints `{printed}`, which should be a path and nothing else");
+    let iso = std::fs::read(path).with_context(|| path.display().to_string())?;
+    ensure!(iso.get(0x8001..0x8006) == Some(b"CD001"), "no ISO 9660 volume");
+    ensure!(iso.get(0x8801..0x881e) == Some(b"CD001\x01EL TORITO SPECIFICATION"), "no El Torito boot record");
+    ensure!(iso.get(510..512) == Some(&[0x55, 0xaa]), "no boot record for a disk");
+    let seen = Trial::of("touch").with(&["--iso", printed.trim_end()]).run(bench, name)?;
+    seen.ends(Status::Done)?.shows(" checks passed, 0 failed")?;
+    Ok(format!("{} KiB", iso.len() >> 10))
+}
+
+/// Ctrl-A then X leaves the guest's console, whatever the guest does.
+pub fn leave(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    const SOON: Duration = Duration::from_secs(60);
+    let arguments = "touch --machine bochs --timeout 120 --set vm.kernel=touch-forever";
+    let mut person = Typing::start(arguments, bench, name)?;
+    person.sees("forever: going round", SOON)?;
+    person.types("\x01x")?;
+    let status = person.ends(SOON)?;
+    ensure!(status.code() == Some(Status::Interrupted as i32), "it ends with {status}");
     Ok(String::new())
 }

@@ -52,8 +52,7 @@ impl Controls {
     fn allowed(self) -> (u32, u32) {
         let true_msrs = msr::read(msr::IA32_VMX_BASIC) & 1 << 55 != 0;
         // The older MSRs are twelve below their TRUE forms (SDM vol. 3D, A.3).
-        let plain =
-            if self.msr == msr::IA32_VMX_PROCBASED_CTLS2 || true_msrs { self.msr } else { self.msr - 12 };
+        let plain = if self.msr == msr::IA32_VMX_PROCBASED_CTLS2 || true_msrs { self.msr } else { self.msr - 12 };
         let value = msr::read(plain);
         (value as u32, (value >> 32) as u32)
     }
@@ -68,8 +67,7 @@ impl Controls {
         let (_, may) = self.allowed();
         let lacking = self.needed & !may;
         let named = self.names.iter().find(|(bit, _)| lacking & bit != 0).map(|(_, name)| *name);
-        named
-            .or((lacking != 0).then_some("a VM-execution, exit or entry control of every VMX CPU since 2010"))
+        named.or((lacking != 0).then_some("a VM-execution, exit or entry control of every VMX CPU since 2010"))
     }
 }
 

@@ -64,9 +64,7 @@ mod tests {
             for rights in [Rights::READ, Rights::READ | Rights::WRITE, Rights::all(), Rights::EXECUTE] {
                 for mem_type in [MemType::Uncacheable, MemType::WriteBack, MemType::WriteThrough] {
                     let entry = EptFormat::leaf(Pfn(0x40000), level, rights, mem_type);
-                    let Entry::Leaf(leaf) = EptFormat::decode(entry, level) else {
-                        panic!("{entry:#x} is no leaf")
-                    };
+                    let Entry::Leaf(leaf) = EptFormat::decode(entry, level) else { panic!("{entry:#x} is no leaf") };
                     assert_eq!((leaf.pfn, leaf.rights, leaf.mem_type), (Pfn(0x40000), rights, mem_type));
                     assert!(!leaf.accessed && !leaf.dirty);
                 }

@@ -117,8 +117,7 @@ impl GuestCpu {
         let pages = frames.cleared(2)?;
         let eptp = ept_entry::pointer(place.ept_root, EptCapabilities::read());
         let primary = controls::PRIMARY.value();
-        let mut guest =
-            Self { vmcs: Vmcs(vmcs), pages, eptp, launched: false, cr2: 0, resident: [0; 5], primary };
+        let mut guest = Self { vmcs: Vmcs(vmcs), pages, eptp, launched: false, cr2: 0, resident: [0; 5], primary };
         // SAFETY: the frame is a fresh region with the revision.
         unsafe { instr::vmclear(vmcs) }.ok()?;
         guest.make_current();

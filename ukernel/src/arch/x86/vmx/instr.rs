@@ -72,7 +72,5 @@ pub fn invept(eptp: u64) {
 pub fn invvpid_all() {
     let descriptor = [0u64; 2];
     // SAFETY: INVVPID only drops cached translations; type 2 (all contexts) was found by `root::missing`.
-    unsafe {
-        asm!("invvpid {kind}, [{at}]", kind = in(reg) 2u64, at = in(reg) &descriptor, options(nostack))
-    };
+    unsafe { asm!("invvpid {kind}, [{at}]", kind = in(reg) 2u64, at = in(reg) &descriptor, options(nostack)) };
 }

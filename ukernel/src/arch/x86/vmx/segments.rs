@@ -18,9 +18,7 @@ const FIRST: [(u32, usize); 4] = [
 fn rows() -> impl Iterator<Item = (u32, usize)> {
     let first = offset_of!(VcpuState, es);
     (0..8).flat_map(move |row| {
-        FIRST.iter().map(move |(field, offset)| {
-            (field + 2 * row, first + row as usize * size_of::<Segment>() + offset)
-        })
+        FIRST.iter().map(move |(field, offset)| (field + 2 * row, first + row as usize * size_of::<Segment>() + offset))
     })
 }
 
