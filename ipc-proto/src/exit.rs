@@ -138,8 +138,7 @@ impl ExitMessage {
     #[inline]
     pub const fn to_words(&self) -> Words {
         let (variant, first, second) = self.exit.parts();
-        let head =
-            self.vcpu as u64 | (self.vm as u64) << 16 | (self.length as u64) << 32 | (variant as u64) << 56;
+        let head = self.vcpu as u64 | (self.vm as u64) << 16 | (self.length as u64) << 32 | (variant as u64) << 56;
         [head, first, second, 0, 0, 0]
     }
 
@@ -151,9 +150,7 @@ impl ExitMessage {
     pub const fn from_words(words: &Words) -> Result<Self, Unknown> {
         let [head, first, second, ..] = *words;
         match Exit::from_parts(bits(head, 56, 8), first, second) {
-            Ok(exit) => {
-                Ok(Self { vcpu: head as u16, vm: (head >> 16) as u16, length: (head >> 32) as u8, exit })
-            }
+            Ok(exit) => Ok(Self { vcpu: head as u16, vm: (head >> 16) as u16, length: (head >> 32) as u8, exit }),
             Err(unknown) => Err(unknown),
         }
     }
@@ -318,9 +315,7 @@ impl Event {
             0 if word == 0 => Ok(None),
             VALID if word >> 32 == 0 => Ok(Some(Self::Interrupt(vector))),
             INFO_EXCEPTION if word >> 32 == 0 && vector < 32 => Ok(Some(Self::Exception(vector))),
-            INFO_EXCEPTION_CODE if vector < 32 => {
-                Ok(Some(Self::ExceptionWithCode(vector, (word >> 32) as u32)))
-            }
+            INFO_EXCEPTION_CODE if vector < 32 => Ok(Some(Self::ExceptionWithCode(vector, (word >> 32) as u32))),
             _ => Err(Unknown),
         }
     }

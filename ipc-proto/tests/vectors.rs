@@ -44,10 +44,7 @@ fn hex_bytes<T: Serialize>(message: &T) -> String {
 }
 
 fn read_bytes(text: &str) -> Vec<u8> {
-    (0..text.len())
-        .step_by(2)
-        .map(|n| u8::from_str_radix(&text[n..n + 2], 16).expect("hexadecimal"))
-        .collect()
+    (0..text.len()).step_by(2).map(|n| u8::from_str_radix(&text[n..n + 2], 16).expect("hexadecimal")).collect()
 }
 
 fn path(file: &str) -> PathBuf {

@@ -4,9 +4,7 @@ mod common;
 
 use heapless::{String, Vec};
 use ipc_proto::layout::{BootInfo, ModuleInfo};
-use ipc_proto::manifest::{
-    BootProtocol, Guest, LogLevel, MAX_TASKS, Manifest, Name, Ports, Setting, Task, Vm,
-};
+use ipc_proto::manifest::{BootProtocol, Guest, LogLevel, MAX_TASKS, Manifest, Name, Ports, Setting, Task, Vm};
 use ipc_proto::slot::{SlotReply, SlotRequest};
 use ipc_proto::version::{PROTOCOL, Version};
 use ipc_proto::wire::{WireError, decode, encode};
@@ -17,13 +15,10 @@ fn name() -> impl Strategy<Value = Name> {
 }
 
 fn text<const N: usize>() -> impl Strategy<Value = String<N>> {
-    proptest::collection::vec(proptest::char::range(' ', '~'), 0..=N)
-        .prop_map(|chars| chars.into_iter().collect())
+    proptest::collection::vec(proptest::char::range(' ', '~'), 0..=N).prop_map(|chars| chars.into_iter().collect())
 }
 
-fn some<T: core::fmt::Debug + Clone, const N: usize>(
-    of: impl Strategy<Value = T>,
-) -> impl Strategy<Value = Vec<T, N>> {
+fn some<T: core::fmt::Debug + Clone, const N: usize>(of: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<T, N>> {
     proptest::collection::vec(of, 0..=N).prop_map(|items| items.into_iter().collect())
 }
 
@@ -45,12 +40,13 @@ fn task() -> impl Strategy<Value = Task> {
 }
 
 fn vm() -> impl Strategy<Value = Vm> {
-    let protocol =
-        prop_oneof![Just(BootProtocol::Linux), Just(BootProtocol::Multiboot), Just(BootProtocol::Flat)];
-    let guest =
-        (protocol, name(), some(name()), text()).prop_map(|(protocol, kernel, modules, command_line)| {
-            Guest { protocol, kernel, modules, command_line }
-        });
+    let protocol = prop_oneof![Just(BootProtocol::Linux), Just(BootProtocol::Multiboot), Just(BootProtocol::Flat)];
+    let guest = (protocol, name(), some(name()), text()).prop_map(|(protocol, kernel, modules, command_line)| Guest {
+        protocol,
+        kernel,
+        modules,
+        command_line,
+    });
     (name(), proptest::option::of(name()), name(), any::<(u8, u32, u16)>(), guest).prop_map(
         |(name, pager, server, (vcpus, memory, tables), guest)| Vm {
             name,
@@ -72,8 +68,13 @@ fn manifest() -> impl Strategy<Value = Manifest> {
         Just(LogLevel::Debug),
         Just(LogLevel::Trace)
     ];
-    (name(), log, any::<bool>(), some(task()), some(vm())).prop_map(|(name, log, check, tasks, vms)| {
-        Manifest { version: PROTOCOL, name, log, check, tasks, vms }
+    (name(), log, any::<bool>(), some(task()), some(vm())).prop_map(|(name, log, check, tasks, vms)| Manifest {
+        version: PROTOCOL,
+        name,
+        log,
+        check,
+        tasks,
+        vms,
     })
 }
 

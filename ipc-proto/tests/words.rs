@@ -117,8 +117,7 @@ fn every_shape_of_a_grant_is_one_grant_or_one_refusal() {
         assert_eq!(claim.typed().map(|grant| grant.claim().shape), expected, "shape {shape:#x}");
     }
     for bit in 18..64 {
-        let claim =
-            ClaimedGrant { shape: 1 << bit | 6 << 15 | 7 << 12 | 1 << 10 | 1, gfn: 0, pfn: 0, mmu_seq: 0 };
+        let claim = ClaimedGrant { shape: 1 << bit | 6 << 15 | 7 << 12 | 1 << 10 | 1, gfn: 0, pfn: 0, mmu_seq: 0 };
         assert_eq!(claim.typed(), Err(Refused::Reserved), "bit {bit}");
     }
 }
@@ -153,10 +152,7 @@ fn a_reply_with_bits_that_must_be_zero_is_refused() {
         assert!(ClaimedReply::from_words(&[variant << 56, 0, 0, 0, 0, 0]).is_err(), "variant {variant}");
     }
     for reason in [0, 5, 255] {
-        assert!(
-            ClaimedReply::from_words(&[5 << 56 | reason << 32, 0, 0, 0, 0, 0]).is_err(),
-            "reason {reason}"
-        );
+        assert!(ClaimedReply::from_words(&[5 << 56 | reason << 32, 0, 0, 0, 0, 0]).is_err(), "reason {reason}");
     }
     for bit in (18..24).chain(32..56) {
         let words = [1 << 56 | 1 << bit, 0, 0, 0, 0, 0];

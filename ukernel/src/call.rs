@@ -53,7 +53,8 @@ pub fn system_call(core: &mut Core, caller: Caller, number: u64, words: &Words) 
         Ok(words) => (0, words),
         Err(refused) => (refused as u64, [0; 6]),
     };
-    core.run(Next::Deliver { thread: id, status, words })
+    let next = core.answer(id, status, words);
+    core.run(next)
 }
 
 /// Receives without an answer: what was asked last must not need one.

@@ -33,15 +33,8 @@ pub enum Context {
 pub enum Next {
     /// Into a guest.
     Guest(u8),
-    /// Into a thread, out of its system call.
-    Deliver {
-        /// The thread.
-        thread: u8,
-        /// What rax says.
-        status: u64,
-        /// What the message registers say.
-        words: Words,
-    },
+    /// Into a thread, out of its system call, with its `answer`.
+    Deliver(u8),
     /// Into a thread, to where a trap interrupted it.
     Resume(u8),
     /// To wait for an interrupt.
@@ -141,7 +134,7 @@ impl Core {
     pub fn run(&mut self, next: Next) -> Next {
         let context = match next {
             Next::Guest(vcpu) => Context::Vcpu(vcpu),
-            Next::Deliver { thread, .. } | Next::Resume(thread) => Context::Thread(thread),
+            Next::Deliver(thread) | Next::Resume(thread) => Context::Thread(thread),
             Next::Idle => return self.pick(),
         };
         if self.outranked(context) {
@@ -156,8 +149,8 @@ impl Core {
     pub fn defer(&mut self, next: Next) {
         match next {
             Next::Guest(vcpu) => self.make_ready(Context::Vcpu(vcpu)),
-            Next::Deliver { thread, status, words } => {
-                self.threads[usize::from(thread)].state = State::Answered(status, words);
+            Next::Deliver(thread) => {
+                self.threads[usize::from(thread)].state = State::Answered;
                 self.make_ready(Context::Thread(thread));
             }
             Next::Resume(thread) => {
@@ -195,9 +188,9 @@ impl Core {
                 thread.queued = false;
                 match thread.state {
                     State::Frame => Some(Next::Resume(id)),
-                    State::Answered(status, words) => {
+                    State::Answered => {
                         thread.state = State::Frame;
-                        Some(Next::Deliver { thread: id, status, words })
+                        Some(Next::Deliver(id))
                     }
                     State::Receiving => self.next_message(id),
                     State::Asking(_) | State::Stopped => None,
@@ -237,13 +230,20 @@ impl Core {
         (vcpu.cpu.state_address(), vcpu.cpu.launch())
     }
 
-    /// Before a system call comes back: to where, and with which stack.
+    /// What the system call of `thread` comes back with.
     #[inline(always)]
-    pub fn prepare_delivery(&mut self, thread: u8) -> (u64, u64) {
+    pub fn answer(&mut self, thread: u8, status: u64, words: Words) -> Next {
+        self.threads[usize::from(thread)].answer = (status, words);
+        Next::Deliver(thread)
+    }
+
+    /// Before a system call comes back: to where, with which stack, and with what.
+    #[inline(always)]
+    pub fn prepare_delivery(&mut self, thread: u8) -> (u64, u64, u64, Words) {
         self.enter_space(thread);
         let thread = &mut self.threads[usize::from(thread)];
         thread.messages += 1;
-        (thread.rip, thread.rsp)
+        (thread.rip, thread.rsp, thread.answer.0, thread.answer.1)
     }
 
     /// Before a thread goes on where a trap interrupted it.

@@ -94,9 +94,15 @@ impl<'m, F: Format, M: TableMemory> Tree<'m, F, M> {
     }
 
     /// Walks towards the entry of `page` in a table of `level`, as far as there are tables.
-    #[inline]
     #[must_use]
     pub fn find(&self, page: u64, level: u8) -> Place<'m> {
+        self.walk(page, level)
+    }
+
+    /// [`Tree::find`] as a part of its caller: for the fault path, where the level is known when it is compiled.
+    #[inline(always)]
+    #[must_use]
+    pub fn walk(&self, page: u64, level: u8) -> Place<'m> {
         let mut at = TOP;
         let mut table = self.memory.table(self.root);
         loop {

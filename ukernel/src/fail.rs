@@ -56,7 +56,8 @@ impl Core {
                 Context::Vcpu(_) | Context::Idle => false,
             };
             if let (true, Context::Thread(caller)) = (called, asker) {
-                self.defer(Next::Deliver { thread: caller, status: Refused::Unreachable as u64, words: [0; 6] });
+                let next = self.back(caller, Refused::Unreachable);
+                self.defer(next);
             } else {
                 // It came from there.
                 let _ = self.threads[usize::from(stopped)].askers.push_back(asker);

@@ -121,6 +121,7 @@ fn hand_over(core: &mut Core, asker: u8, exit: Exit) -> After {
     core.load(asker);
     let vcpu = &mut core.vcpus[usize::from(asker)];
     vcpu.status = Status::Exited(exit);
+    vcpu.mended();
     vcpu.left_at = 0;
     After::Ask(Context::Vcpu(asker), core.system.vms[usize::from(vcpu.vm)].server)
 }
@@ -192,8 +193,7 @@ pub fn install(system: &System, vm: &Vm, pager: u8, claim: ClaimedGrant) -> Resu
         mmu_seq: vm.seq(),
         shapes: system.shapes,
     };
-    let plan = grant::decode(claim, &against, &system.frames, &vm.pool)?;
-    let (stale, pages) = grant::perform(plan, &ept, &system.frames);
+    let (stale, pages) = grant::install(claim, &against, &system.frames, &vm.pool)?;
     vm.mapped.fetch_add(pages, Relaxed);
     Ok((stale, pages))
 }

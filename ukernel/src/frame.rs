@@ -155,7 +155,7 @@ impl FrameTable {
     ///
     /// # Errors
     /// `NotRam`, `KernelObject`, `NotYours`, `OtherVm`.
-    #[inline]
+    #[inline(always)]
     pub fn grantable(&self, first: Pfn, count: u64, by: Granter) -> Result<(), Refused> {
         let end = first.0.checked_add(count).ok_or(Refused::NotRam)?;
         let run = self.entries.get(first.0 as usize..end as usize).ok_or(Refused::NotRam)?;
@@ -181,7 +181,7 @@ impl FrameTable {
     }
 
     /// Notes that an EPT entry of `vm` maps `count` frames from `first`, which were found grantable.
-    #[inline]
+    #[inline(always)]
     pub fn map(&self, first: Pfn, count: u64, vm: u8) {
         for entry in self.run(first, count) {
             let known = entry.load(Relaxed) & !(0xff << 16);

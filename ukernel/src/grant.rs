@@ -33,12 +33,32 @@ pub struct Shapes {
     pub execute_only: bool,
 }
 
-/// A grant that was found good, with the table frames that it needs.
-pub struct Plan<'m> {
+/// A grant of pages of `LEVEL` that was found good, with the table frames that it needs.
+pub struct Plan<'m, const LEVEL: u8> {
     grant: Grant,
     place: Place<'m>,
     tables: TableFrames,
     vm: u8,
+}
+
+/// Checks and installs a grant. The walk and the checks are made once for each page size, so that the common one has no
+/// arithmetic on sizes. Says how many 4 KiB frames are mapped more than before.
+///
+/// # Errors
+/// The first reason against it; nothing has changed then.
+#[inline(always)]
+pub fn install<M: TableMemory>(
+    claim: ClaimedGrant,
+    against: &Against<'_, M>,
+    frames: &FrameTable,
+    pool: &Mutex<Pool>,
+) -> Result<(StaleTlb, u64), Refused> {
+    let grant = claim.typed()?;
+    match grant.level {
+        Level::Page => Ok(perform(decode::<1, M>(grant, against, frames, pool)?, against.ept, frames)),
+        Level::Large => Ok(perform(decode::<2, M>(grant, against, frames, pool)?, against.ept, frames)),
+        Level::Huge => Ok(perform(decode::<3, M>(grant, against, frames, pool)?, against.ept, frames)),
+    }
 }
 
 /// Checks everything, changes nothing but the pool, from which the plan owns the frames that it needs.
@@ -46,43 +66,26 @@ pub struct Plan<'m> {
 /// # Errors
 /// The first reason against it; nothing has changed then.
 #[inline(always)]
-pub fn decode<'m, M: TableMemory>(
-    claim: ClaimedGrant,
+fn decode<'m, const LEVEL: u8, M: TableMemory>(
+    grant: Grant,
     against: &Against<'m, M>,
     frames: &FrameTable,
     pool: &Mutex<Pool>,
-) -> Result<Plan<'m>, Refused> {
-    let grant = claim.typed()?;
-    // The walk and the checks are made for each size, so that the common one has no arithmetic on sizes.
-    let (place, tables) = match grant.level {
-        Level::Page => check::<1, M>(&grant, against, frames, pool)?,
-        Level::Large => check::<2, M>(&grant, against, frames, pool)?,
-        Level::Huge => check::<3, M>(&grant, against, frames, pool)?,
-    };
-    Ok(Plan { grant, place, tables, vm: against.by.vm })
-}
-
-#[inline(always)]
-fn check<'m, const LEVEL: u8, M: TableMemory>(
-    grant: &Grant,
-    against: &Against<'m, M>,
-    frames: &FrameTable,
-    pool: &Mutex<Pool>,
-) -> Result<(Place<'m>, TableFrames), Refused> {
-    check_shape(grant, against, pages(LEVEL))?;
+) -> Result<Plan<'m, LEVEL>, Refused> {
+    check_shape(&grant, against, pages(LEVEL))?;
     frames.grantable(grant.pfn, u64::from(grant.count) * pages(LEVEL), against.by)?;
-    let place = against.ept.find(grant.gfn.0, LEVEL);
+    let place = against.ept.walk(grant.gfn.0, LEVEL);
+    let mut tables = TableFrames::default();
     if place.level > LEVEL {
-        return Ok((place, tables_below(&place, LEVEL, frames, pool)?));
-    }
-    if LEVEL > 1 {
+        tables = tables_below(&place, LEVEL, frames, pool)?;
+    } else if LEVEL > 1 {
         let run = &place.table[place.index..place.index + usize::from(grant.count)];
         let table = |entry: u64| matches!(EptFormat::decode(entry, LEVEL), Entry::Table(_));
         if run.iter().any(|entry| table(entry.load(Relaxed))) {
             return Err(Refused::TablesThere);
         }
     }
-    Ok((place, TableFrames::default()))
+    Ok(Plan { grant, place, tables, vm: against.by.vm })
 }
 
 /// The tables that are missing below `place`.
@@ -122,14 +125,18 @@ fn check_shape<M>(grant: &Grant, against: &Against<M>, size: u64) -> Result<(), 
 
 /// Changes everything, checks nothing: the plan is the check. Says how many 4 KiB frames are mapped more than before.
 #[inline(always)]
-pub fn perform<M: TableMemory>(plan: Plan<'_>, ept: &Tree<'_, EptFormat, M>, frames: &FrameTable) -> (StaleTlb, u64) {
+fn perform<const LEVEL: u8, M: TableMemory>(
+    plan: Plan<'_, LEVEL>,
+    ept: &Tree<'_, EptFormat, M>,
+    frames: &FrameTable,
+) -> (StaleTlb, u64) {
     let Plan { grant, mut place, mut tables, vm } = plan;
-    let Grant { pfn, count, level, rights, mem_type, .. } = grant;
-    if place.level > level as u8 {
+    let Grant { pfn, count, rights, mem_type, .. } = grant;
+    if place.level > LEVEL {
         place = link(place, &grant, ept, frames, &mut tables);
     }
-    let size = level.frames();
-    let first = EptFormat::leaf(pfn, level as u8, rights, mem_type);
+    let size = pages(LEVEL);
+    let first = EptFormat::leaf(pfn, LEVEL, rights, mem_type);
     let run = &place.table[place.index..(place.index + usize::from(count)).min(512)];
     let mut leaf = first;
     let mut added = 0;

@@ -35,7 +35,8 @@ impl Core {
             if let Context::Thread(caller) = from {
                 self.carry(caller, to);
             }
-            return self.run(Next::Deliver { thread: to, status, words });
+            self.threads[usize::from(to)].answer = (status, words);
+            return self.run(Next::Deliver(to));
         }
         // Room for everyone who can ask; a context asks once at a time.
         let _ = thread.askers.push_back(from);
@@ -65,7 +66,7 @@ impl Core {
             State::Asking(Question::Call { len, vm }) => {
                 (Received::Call as u64, [u64::from(vm), u64::from(len), 0, 0, 0, 0])
             }
-            State::Frame | State::Answered(..) | State::Receiving | State::Stopped => (Received::Notice as u64, [0; 6]),
+            State::Frame | State::Answered | State::Receiving | State::Stopped => (Received::Notice as u64, [0; 6]),
         }
     }
 
@@ -76,7 +77,7 @@ impl Core {
             let notices = core::mem::take(&mut thread.notices);
             thread.state = State::Frame;
             let words = [notices, 0, 0, 0, 0, 0];
-            return Some(Next::Deliver { thread: id, status: Received::Notice as u64, words });
+            return Some(self.answer(id, Received::Notice as u64, words));
         }
         let from = thread.askers.pop_front()?;
         thread.state = State::Frame;
@@ -85,7 +86,7 @@ impl Core {
             self.carry(caller, id);
         }
         let (status, words) = self.question(from);
-        Some(Next::Deliver { thread: id, status, words })
+        Some(self.answer(id, status, words))
     }
 
     /// Copies what a call carries from the caller's message page.
@@ -169,7 +170,7 @@ impl Core {
             status = Received::RefusedReply as u64;
             words[5] = refused as u64;
         }
-        Next::Deliver { thread: id, status, words }
+        self.answer(id, status, words)
     }
 
     /// A thread answers the call or the window access of another.
@@ -183,15 +184,15 @@ impl Core {
                 let (from, to) = (&self.threads[usize::from(id)], &self.threads[usize::from(caller)]);
                 self.system.memory.copy(from.message, to.message, len as usize);
                 self.threads[usize::from(caller)].state = State::Frame;
-                After::Run(Next::Deliver { thread: caller, status: 0, words: [len, 0, 0, 0, 0, 0] })
+                After::Run(self.answer(caller, 0, [len, 0, 0, 0, 0, 0]))
             }
-            State::Frame | State::Answered(..) | State::Receiving | State::Stopped => After::Nothing,
+            State::Frame | State::Answered | State::Receiving | State::Stopped => After::Nothing,
         }
     }
 
     /// A system call of `thread` comes back with a refusal.
     pub fn back(&mut self, thread: u8, refused: Refused) -> Next {
-        Next::Deliver { thread, status: refused as u64, words: [0; 6] }
+        self.answer(thread, refused as u64, [0; 6])
     }
 
     /// Sets notification bits of a thread, and wakes it if it waits for a message.

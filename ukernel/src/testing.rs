@@ -18,7 +18,7 @@ impl HostTables {
 
 impl TableMemory for HostTables {
     fn table(&self, pfn: Pfn) -> &Table {
-        &self.0[usize::try_from(pfn.0).unwrap()]
+        &self.0[pfn.0 as usize]
     }
 }
 

@@ -15,8 +15,8 @@ pub const ASKERS: usize = MAX_VMS * MAX_VCPUS + MAX_TASKS;
 pub enum State {
     /// It is run from its trap frame.
     Frame,
-    /// It is run from its system call, which comes back with this.
-    Answered(u64, Words),
+    /// It is run from its system call, which comes back with its `answer`.
+    Answered,
     /// It waits for a message.
     Receiving,
     /// It waits for an answer.
@@ -60,6 +60,8 @@ pub struct Thread {
     pub rsp: u64,
     /// Its registers where a trap interrupted it.
     pub frame: TrapFrame,
+    /// What its system call comes back with: rax and the message registers.
+    pub answer: (u64, Words),
     /// The frame of its message page.
     pub message: Pfn,
     /// Whose message it received last and has not answered.
@@ -87,6 +89,7 @@ impl Thread {
             rip: 0,
             rsp: 0,
             frame,
+            answer: (0, [0; 6]),
             message,
             serving: None,
             refused: 0,

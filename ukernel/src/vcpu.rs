@@ -90,6 +90,12 @@ impl Vcpu {
         self.seen_again()
     }
 
+    /// The fault was answered with an emulated access: that the next one looks the same is no sign of anything.
+    pub fn mended(&mut self) {
+        self.last = Sight::default();
+        self.again = 0;
+    }
+
     #[cold]
     fn seen_again(&mut self) -> bool {
         let rip = self.cpu.rip();

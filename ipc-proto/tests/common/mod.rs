@@ -18,29 +18,22 @@ pub fn fault() -> impl Strategy<Value = Fault> {
         select(&[Origin::Vcpu, Origin::Window][..]),
         select(&[FaultKind::Violation, FaultKind::Misconfiguration][..]),
     )
-        .prop_map(
-            |((vcpu, vm, tables_left, gpa, qualification, idt_vectoring, mmu_seq), origin, kind)| Fault {
-                vcpu,
-                vm,
-                tables_left,
-                origin,
-                kind,
-                gpa: Gpa(gpa),
-                qualification: Qualification::from_bits_retain(qualification),
-                idt_vectoring,
-                mmu_seq,
-            },
-        )
+        .prop_map(|((vcpu, vm, tables_left, gpa, qualification, idt_vectoring, mmu_seq), origin, kind)| Fault {
+            vcpu,
+            vm,
+            tables_left,
+            origin,
+            kind,
+            gpa: Gpa(gpa),
+            qualification: Qualification::from_bits_retain(qualification),
+            idt_vectoring,
+            mmu_seq,
+        })
 }
 
 pub const LEVELS: [Level; 3] = [Level::Page, Level::Large, Level::Huge];
-pub const MEM_TYPES: [MemType; 5] = [
-    MemType::Uncacheable,
-    MemType::WriteCombining,
-    MemType::WriteThrough,
-    MemType::WriteProtected,
-    MemType::WriteBack,
-];
+pub const MEM_TYPES: [MemType; 5] =
+    [MemType::Uncacheable, MemType::WriteCombining, MemType::WriteThrough, MemType::WriteProtected, MemType::WriteBack];
 
 pub fn grant() -> impl Strategy<Value = Grant> {
     (any::<(u64, u64, u64)>(), 1u16..=512, select(&LEVELS[..]), 0u8..8, select(&MEM_TYPES[..])).prop_map(
@@ -104,12 +97,7 @@ pub fn exit() -> impl Strategy<Value = Exit> {
 }
 
 pub fn exit_message() -> impl Strategy<Value = ExitMessage> {
-    (any::<(u16, u16, u8)>(), exit()).prop_map(|((vcpu, vm, length), exit)| ExitMessage {
-        vcpu,
-        vm,
-        length,
-        exit,
-    })
+    (any::<(u16, u16, u8)>(), exit()).prop_map(|((vcpu, vm, length), exit)| ExitMessage { vcpu, vm, length, exit })
 }
 
 pub fn event() -> impl Strategy<Value = Event> {
@@ -121,15 +109,13 @@ pub fn event() -> impl Strategy<Value = Event> {
 }
 
 pub fn resume() -> impl Strategy<Value = Resume> {
-    (any::<(u16, u16, u8, u32)>(), proptest::option::of(event())).prop_map(
-        |((vcpu, vm, flags, write), event)| Resume {
-            vcpu,
-            vm,
-            flags: ResumeFlags::from_bits_truncate(flags),
-            write: StateMask::from_bits_truncate(write),
-            event,
-        },
-    )
+    (any::<(u16, u16, u8, u32)>(), proptest::option::of(event())).prop_map(|((vcpu, vm, flags, write), event)| Resume {
+        vcpu,
+        vm,
+        flags: ResumeFlags::from_bits_truncate(flags),
+        write: StateMask::from_bits_truncate(write),
+        event,
+    })
 }
 
 pub fn hello() -> impl Strategy<Value = Hello> {
@@ -152,11 +138,7 @@ pub fn slot_request() -> impl Strategy<Value = SlotRequest> {
         hello().prop_map(SlotRequest::Hello),
         slot.prop_map(SlotRequest::Create),
         (space(), id.clone()).prop_map(|(space, id)| SlotRequest::Delete(space, id)),
-        (space(), id.clone(), any::<u64>()).prop_map(|(space, id, base)| SlotRequest::Move(
-            space,
-            id,
-            Gfn(base)
-        )),
+        (space(), id.clone(), any::<u64>()).prop_map(|(space, id, base)| SlotRequest::Move(space, id, Gfn(base))),
         (space(), id, flags).prop_map(|(space, id, flags)| SlotRequest::SetFlags(space, id, flags)),
         Just(SlotRequest::Stats),
     ]
@@ -184,9 +166,5 @@ pub fn slot_refused() -> impl Strategy<Value = SlotRefused> {
 }
 
 pub fn slot_reply() -> impl Strategy<Value = SlotReply> {
-    prop_oneof![
-        hello().prop_map(SlotReply::Hello),
-        Just(SlotReply::Done),
-        slot_refused().prop_map(SlotReply::Refused),
-    ]
+    prop_oneof![hello().prop_map(SlotReply::Hello), Just(SlotReply::Done), slot_refused().prop_map(SlotReply::Refused),]
 }

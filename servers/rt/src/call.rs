@@ -113,12 +113,10 @@ fn received(answer: Answer) -> Received {
         },
         Some(call::Received::Call) => Received::Call { vm: words[0] as usize, len: words[1] as usize },
         Some(call::Received::Notice) => Received::Notice(words[0]),
-        Some(call::Received::RefusedReply) => {
-            match (Fault::from_words(&words), Refused::from_number(words[5])) {
-                (Ok(fault), Some(refused)) => Received::RefusedReply(fault, refused),
-                _ => Received::Unknown(answer),
-            }
-        }
+        Some(call::Received::RefusedReply) => match (Fault::from_words(&words), Refused::from_number(words[5])) {
+            (Ok(fault), Some(refused)) => Received::RefusedReply(fault, refused),
+            _ => Received::Unknown(answer),
+        },
         None => Received::Unknown(answer),
     }
 }

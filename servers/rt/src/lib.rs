@@ -25,8 +25,8 @@ mod memory;
 pub mod port;
 
 pub use call::{
-    Answer, Received, donate, mem_op, power_off, receive, receive_words, reply, reply_call, reply_words, run,
-    send, stat, timer, tsc,
+    Answer, Received, donate, mem_op, power_off, receive, receive_words, reply, reply_call, reply_words, run, send,
+    stat, timer, tsc,
 };
 pub use memory::{FrameBytes, StatePage, Task, Window, frame, read_message, write_message};
 

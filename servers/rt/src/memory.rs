@@ -25,8 +25,7 @@ impl Task {
         let len = usize::from(u16::from_le_bytes([page[0], page[1]]));
         let info: BootInfo = wire::decode(&page[2..2 + len]).expect("boot information of this version");
         // SAFETY: the kernel maps that many bytes read-only there for as long as the task lives.
-        let bytes =
-            unsafe { slice::from_raw_parts(layout::MANIFEST as *const u8, info.manifest_len as usize) };
+        let bytes = unsafe { slice::from_raw_parts(layout::MANIFEST as *const u8, info.manifest_len as usize) };
         let manifest = wire::decode(bytes).expect("a manifest of this version");
         Self { info, manifest }
     }

@@ -41,12 +41,7 @@ impl Pager {
     }
 
     /// Does what the request asks.
-    pub fn control<M: Memory + Kernel>(
-        &mut self,
-        vm: usize,
-        request: SlotRequest,
-        machine: &mut M,
-    ) -> SlotReply {
+    pub fn control<M: Memory + Kernel>(&mut self, vm: usize, request: SlotRequest, machine: &mut M) -> SlotReply {
         let Self { pool, vms, .. } = self;
         let Some(memory) = vms.get_mut(vm) else {
             return SlotReply::Refused(SlotRefused::NoHello);
@@ -57,9 +52,7 @@ impl Pager {
             SlotRequest::Create(slot) => create(&mut memory.slots, pool, &slot),
             SlotRequest::Delete(space, id) => delete(vm, &mut memory.slots, (space, id), pool, machine),
             SlotRequest::Move(space, id, base) => relocate(vm, &mut memory.slots, (space, id), base, machine),
-            SlotRequest::SetFlags(space, id, flags) => {
-                set_flags(vm, &mut memory.slots, (space, id), flags, machine)
-            }
+            SlotRequest::SetFlags(space, id, flags) => set_flags(vm, &mut memory.slots, (space, id), flags, machine),
             SlotRequest::Stats => {
                 report(vm, &memory.vcpus, &memory.stats, pool.left(), machine);
                 Ok(())
@@ -136,21 +129,14 @@ fn set_flags<M: Kernel>(
         // The window must lose it: the guest faults it back.
         zap(vm, slots, (space, id), kernel)?;
     } else if gained.contains(SlotFlags::READONLY) {
-        change_mapped(vm, slots, (space, id), |vm, slot| {
-            kernel.protect(vm, slot.base(), slot.pages(), rights(flags))
-        })?;
+        change_mapped(vm, slots, (space, id), |vm, slot| kernel.protect(vm, slot.base(), slot.pages(), rights(flags)))?;
     }
     slots.set_flags(space, id, flags)?;
     slots.set_state(space, id, State::Valid)
 }
 
 /// Nothing of the slot is mapped any more; it is left invalid.
-fn zap<M: Kernel>(
-    vm: usize,
-    slots: &mut MemSlots,
-    slot: (Space, SlotId),
-    kernel: &mut M,
-) -> Result<(), SlotRefused> {
+fn zap<M: Kernel>(vm: usize, slots: &mut MemSlots, slot: (Space, SlotId), kernel: &mut M) -> Result<(), SlotRefused> {
     change_mapped(vm, slots, slot, |vm, slot| kernel.unmap(vm, slot.base(), slot.pages()))
 }
 

@@ -97,11 +97,8 @@ impl Pager {
     // and then every fault would be stored and loaded on its way from register to register.
     #[inline(always)]
     pub fn answer<M: Memory + Kernel>(&mut self, fault: &Fault, machine: &mut M) -> Words {
-        let top_up = if fault.tables_left < TABLES_LOW {
-            self.top_up(fault.vm, fault.tables_left, machine)
-        } else {
-            NOTHING
-        };
+        let top_up =
+            if fault.tables_left < TABLES_LOW { self.top_up(fault.vm, fault.tables_left, machine) } else { NOTHING };
         self.decide(fault, machine).to_words(TopUp::from_word(top_up))
     }
 
@@ -139,9 +136,7 @@ impl Pager {
                 vm.stats.pages_filled += 1;
                 PfRet::Fixed
             }
-            Backed::Present(_) => {
-                told_apart(fault.vm, fault.origin, (page_fault.gfn(), page_fault.access()), machine)
-            }
+            Backed::Present(_) => told_apart(fault.vm, fault.origin, (page_fault.gfn(), page_fault.access()), machine),
         };
         if fault.origin == Origin::Window {
             vm.stats.window_faults += 1;

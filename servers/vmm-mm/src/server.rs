@@ -58,11 +58,7 @@ fn other(pager: &mut Pager, machine: &mut Machine, message: Answer) -> Answer {
         Received::Call { vm, len } => Some(request(pager, machine, vm, len)),
         Received::RefusedReply(fault, refused) => Some(pager.after_refusal(&fault, refused, machine)),
         Received::Exit(exit) => {
-            log::error!(
-                "the manifest made a pager the server of vm {}: {:?} is not answered",
-                exit.vm,
-                exit.exit
-            );
+            log::error!("the manifest made a pager the server of vm {}: {:?} is not answered", exit.vm, exit.exit);
             Some(park(&exit))
         }
         Received::Notice(bits) => {

@@ -23,8 +23,7 @@ pub struct PfStats {
 
 impl PfStats {
     /// None.
-    pub const ZERO: Self =
-        Self { pf_taken: 0, pf_fixed: 0, pf_emulate: 0, pf_spurious: 0, pf_retry: 0, pf_denied: 0 };
+    pub const ZERO: Self = Self { pf_taken: 0, pf_fixed: 0, pf_emulate: 0, pf_spurious: 0, pf_retry: 0, pf_denied: 0 };
 
     /// Counts one answered fault. A prefetch is not counted as taken, but as fixed, as in KVM.
     #[inline]

@@ -54,9 +54,7 @@ impl FakeMachine {
                 Some(grant)
             }
             ClaimedReply::Map(..) => panic!("demand maps one page"),
-            ClaimedReply::Mmio | ClaimedReply::Retry | ClaimedReply::Pending(_) | ClaimedReply::Deny(_) => {
-                None
-            }
+            ClaimedReply::Mmio | ClaimedReply::Retry | ClaimedReply::Pending(_) | ClaimedReply::Deny(_) => None,
         }
     }
 

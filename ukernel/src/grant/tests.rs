@@ -40,8 +40,7 @@ impl Fixture {
             mmu_seq: 7,
             shapes: Shapes { largest: Level::Large, execute_only: false },
         };
-        let plan = decode(claim, &against, &self.frames, &self.pool)?;
-        Ok(perform(plan, &ept, &self.frames))
+        install(claim, &against, &self.frames, &self.pool)
     }
 
     fn map(&mut self, grant: Grant) -> StaleTlb {

@@ -49,19 +49,15 @@ fn nothing_is_done_before_hello() {
     ] {
         assert_eq!(refused(&mut pager, request, &mut machine), Some(SlotRefused::NoHello), "{request:?}");
     }
-    assert_eq!(
-        pager.control(999, SlotRequest::Stats, &mut machine),
-        SlotReply::Refused(SlotRefused::NoHello)
-    );
+    assert_eq!(pager.control(999, SlotRequest::Stats, &mut machine), SlotReply::Refused(SlotRefused::NoHello));
 }
 
 #[test]
 fn another_major_version_is_refused_and_another_minor_is_not() {
     let mut machine = FakeMachine::default();
     let mut pager = pager(100, &mut machine);
-    let hello = |major, minor| {
-        SlotRequest::Hello(Hello { version: Version { major, minor }, features: Features::all() })
-    };
+    let hello =
+        |major, minor| SlotRequest::Hello(Hello { version: Version { major, minor }, features: Features::all() });
     let other = hello(PROTOCOL.major + 1, PROTOCOL.minor);
     assert_eq!(refused(&mut pager, other, &mut machine), Some(SlotRefused::Version));
     assert_eq!(refused(&mut pager, SlotRequest::Stats, &mut machine), Some(SlotRefused::NoHello));
@@ -90,13 +86,8 @@ fn bytes_that_are_no_request_are_malformed() {
 
 #[test]
 fn every_request_and_reply_fits_the_buffers() {
-    let large = Slot {
-        id: SlotId(u16::MAX),
-        space: Space::Smm,
-        base: Gfn(u64::MAX),
-        pages: u64::MAX,
-        flags: SlotFlags::all(),
-    };
+    let large =
+        Slot { id: SlotId(u16::MAX), space: Space::Smm, base: Gfn(u64::MAX), pages: u64::MAX, flags: SlotFlags::all() };
     let mut buffer = [0; MESSAGE];
     assert!(wire::encode(&SlotRequest::Create(large), &mut buffer).is_ok());
     let hello = Hello { version: Version { major: u16::MAX, minor: u16::MAX }, features: Features::all() };
@@ -271,10 +262,8 @@ struct Model(BTreeMap<u16, (u64, SlotFlags, Vec<u32>)>);
 
 impl Model {
     fn at(&mut self, gfn: u64) -> Option<(SlotFlags, &mut u32)> {
-        let (base, flags, pages) = self
-            .0
-            .values_mut()
-            .find(|(base, _, pages)| (*base..*base + pages.len() as u64).contains(&gfn))?;
+        let (base, flags, pages) =
+            self.0.values_mut().find(|(base, _, pages)| (*base..*base + pages.len() as u64).contains(&gfn))?;
         Some((*flags, &mut pages[(gfn - *base) as usize]))
     }
 }

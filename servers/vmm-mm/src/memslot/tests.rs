@@ -62,15 +62,9 @@ fn a_slot_beyond_the_guest_is_refused() {
 #[test]
 fn a_slot_that_shares_a_page_is_refused_and_says_with_whom() {
     let slots = slots(&[(1, 0x10, 0x10), (2, 0x30, 0x10)]);
-    for (base, pages, other) in [
-        (0x0f, 2, 1),
-        (0x10, 1, 1),
-        (0x1f, 1, 1),
-        (0x18, 0x20, 1),
-        (0x20, 0x11, 2),
-        (0x3f, 9, 2),
-        (0, 0x100, 1),
-    ] {
+    for (base, pages, other) in
+        [(0x0f, 2, 1), (0x10, 1, 1), (0x1f, 1, 1), (0x18, 0x20, 1), (0x20, 0x11, 2), (0x3f, 9, 2), (0, 0x100, 1)]
+    {
         let refused = slots.check_create(&plain(9, base, pages));
         assert_eq!(refused, Err(SlotRefused::Overlap(SlotId(other))), "{base:#x}+{pages:#x}");
     }

@@ -173,8 +173,8 @@ fn leave(core: &mut Core, next: Next) -> ! {
             let (state, launched) = core.prepare_guest(vcpu);
             enter_guest(state, launched)
         }
-        Next::Deliver { thread, status, words } => {
-            let (rip, rsp) = core.prepare_delivery(thread);
+        Next::Deliver(thread) => {
+            let (rip, rsp, status, words) = core.prepare_delivery(thread);
             deliver(rip, rsp, status, words)
         }
         Next::Resume(thread) => return_to(core.prepare_return(thread)),
