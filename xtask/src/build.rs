@@ -110,10 +110,7 @@ fn cargo(toolchain: Toolchain) -> anyhow::Result<Command> {
             let linker = setup::linker()?;
             cargo.env("RUSTC", setup::DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
             cargo.env("CARGO_TARGET_X86_64_UNKNOWN_NONE_LINKER", linker);
-            cargo.args([
-                "-Zbuild-std=core,alloc,compiler_builtins",
-                "-Zbuild-std-features=compiler-builtins-mem",
-            ]);
+            cargo.args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
         }
     }
     Ok(cargo)

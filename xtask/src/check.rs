@@ -77,17 +77,7 @@ fn formatting() -> anyhow::Result<()> {
 
 fn clippy_on_host() -> anyhow::Result<()> {
     component("clippy", "clippy")?;
-    cargo(&[
-        "clippy",
-        "--quiet",
-        "--workspace",
-        "--exclude",
-        "guests",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ])
+    cargo(&["clippy", "--quiet", "--workspace", "--exclude", "guests", "--all-targets", "--", "-D", "warnings"])
 }
 
 /// Only the compiler that clippy belongs to will do: where rustup cannot add the target, this check fails and says so.

@@ -285,9 +285,7 @@ mod tests {
 
     #[test]
     fn a_guest_that_writes_the_mark_keeps_its_bytes() {
-        for bytes in
-            [&b"faultline: boot\n\x1ex\x1eI \x1e\x1eQ ukernel: no\n"[..], b"faultline: boot\nend\x1e"]
-        {
+        for bytes in [&b"faultline: boot\n\x1ex\x1eI \x1e\x1eQ ukernel: no\n"[..], b"faultline: boot\nend\x1e"] {
             let (_, guest, lines) = split(std::iter::once(bytes.to_vec()));
             assert_eq!(guest, bytes[16..]);
             assert_eq!(lines, []);

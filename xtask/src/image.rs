@@ -15,8 +15,7 @@ use std::process::{Command, Stdio};
 pub const BOOT_LINE: &str = "faultline: boot";
 
 /// GRUB's modules: what our scripts use, and what reads the ISO.
-const GRUB_MODULES: &str =
-    "multiboot2 linux serial terminal echo normal configfile boot iso9660 biosdisk part_msdos";
+const GRUB_MODULES: &str = "multiboot2 linux serial terminal echo normal configfile boot iso9660 biosdisk part_msdos";
 
 /// What to pack.
 #[derive(Debug, clap::Args)]
@@ -62,7 +61,8 @@ impl Choice {
             changes.push(format!("vm.kernel={}", toml::Value::from(absolute(kernel)?)));
             // What the system's own kernel needed is not this one's.
             changes.extend(
-                ["vm.initrd=[]", "vm.modules=[]", "vm.cmdline=\"\"", "vm.protocol=auto"].map(String::from),
+                ["vm.initrd=[]", "vm.modules=[]", "vm.cmdline=\"\"", "vm.protocol=auto", "about=another guest"]
+                    .map(String::from),
             );
         }
         if !self.initrd.is_empty() {
@@ -70,9 +70,11 @@ impl Choice {
             changes.push(format!("vm.initrd={}", toml::Value::from(files?)));
         }
         let texts = [("cmdline", &self.cmdline), ("protocol", &self.protocol)];
-        changes.extend(texts.into_iter().filter_map(|(key, text)| {
-            Some(format!("vm.{key}={}", toml::Value::from(text.as_ref()?.as_str())))
-        }));
+        changes.extend(
+            texts
+                .into_iter()
+                .filter_map(|(key, text)| Some(format!("vm.{key}={}", toml::Value::from(text.as_ref()?.as_str())))),
+        );
         changes.extend(self.set.iter().cloned());
         Ok(changes)
     }
@@ -89,8 +91,7 @@ fn absolute(file: &Path) -> anyhow::Result<String> {
 /// # Errors
 /// See [`system::load`], [`build::parts`], [`pack`].
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let request =
-        Request { system: args.system.clone(), set: args.choice.changes()?, console: Console::Watched };
+    let request = Request { system: args.system.clone(), set: args.choice.changes()?, console: Console::Watched };
     let mut system = system::load(&request)?;
     let iso = paths::images().join(format!("{}.iso", system.manifest.name));
     setup::packages(setup::need::IMAGE)?;

@@ -23,11 +23,7 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 #[derive(Debug, Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    about = "Sets up, builds, packs, runs and tests a system"
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Sets up, builds, packs, runs and tests a system")]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,

@@ -23,27 +23,15 @@ pub mod need {
             probe: "/usr/lib/grub/i386-pc/multiboot2.mod",
             why: "GRUB's modules for the image",
         },
-        Package {
-            name: "grub-common",
-            probe: "/usr/bin/grub-mkrescue",
-            why: "grub-mkrescue packs the image",
-        },
+        Package { name: "grub-common", probe: "/usr/bin/grub-mkrescue", why: "grub-mkrescue packs the image" },
         Package { name: "xorriso", probe: "/usr/bin/xorriso", why: "grub-mkrescue writes ISO 9660 with it" },
-        Package {
-            name: "mtools",
-            probe: "/usr/bin/mformat",
-            why: "grub-mkrescue formats its boot partition with it",
-        },
+        Package { name: "mtools", probe: "/usr/bin/mformat", why: "grub-mkrescue formats its boot partition with it" },
     ];
 
     /// To emulate a machine with VMX.
     pub const BOCHS: &[Package] = &[
         Package { name: "bochs", probe: "/usr/bin/bochs-bin", why: "the emulated machine with VMX" },
-        Package {
-            name: "bochsbios",
-            probe: "/usr/share/bochs/BIOS-bochs-latest",
-            why: "the emulated machine's BIOS",
-        },
+        Package { name: "bochsbios", probe: "/usr/share/bochs/BIOS-bochs-latest", why: "the emulated machine's BIOS" },
         Package {
             name: "vgabios",
             probe: "/usr/share/bochs/VGABIOS-lgpl-latest",

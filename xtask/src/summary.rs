@@ -45,10 +45,7 @@ impl Figures {
     /// A figure of `speaker`'s.
     #[must_use]
     pub fn of(&self, speaker: &str, key: &str) -> Option<u64> {
-        self.all
-            .iter()
-            .find(|figure| figure.speaker == speaker && figure.key == key)
-            .map(|figure| figure.value)
+        self.all.iter().find(|figure| figure.speaker == speaker && figure.key == key).map(|figure| figure.value)
     }
 
     /// The figures of `speaker`, in the order they came.

@@ -94,8 +94,7 @@ pub fn load(request: &Request) -> anyhow::Result<System> {
     let path = find(&request.system)?;
     let shown = path.strip_prefix(paths::root()).unwrap_or(&path).display().to_string();
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {shown}"))?;
-    let mut table: Table =
-        text.parse().map_err(|error: toml::de::Error| status::usage(format!("{shown}: {error}")))?;
+    let mut table: Table = text.parse().map_err(|error: toml::de::Error| status::usage(format!("{shown}: {error}")))?;
     if request.console == Console::Interactive {
         let changes = Section::whole(&shown, &table).table("interactive")?;
         let changes: Vec<(String, Value)> =
@@ -147,7 +146,8 @@ fn read(file: &str, table: &Table) -> anyhow::Result<System> {
         show_guest_files(&whole, &mut manifest, files)?;
     }
     let open = vms.iter().enumerate().filter(|(_, files)| files.protocol.is_none()).map(|(index, _)| index);
-    let about = whole.text("about")?.unwrap_or_default().to_owned();
+    let kernels = manifest.vms.iter().map(|vm| vm.guest.kernel.as_str()).collect::<Vec<_>>().join(", ");
+    let about = whole.text("about")?.map_or_else(|| format!("guest kernel {kernels}"), str::to_owned);
     let mut system = System { manifest, about, modules: Vec::new(), open: open.collect() };
     for (task, source) in tasks {
         system.add(&whole, task.image, source)?;
@@ -198,8 +198,7 @@ fn show_guest_files(whole: &Section<'_>, manifest: &mut Manifest, files: &VmFile
     };
     for (name, _) in &files.files {
         if !server.modules.contains(name) {
-            let full =
-                || whole.wrong("task", "a task would see too many modules", "at most 4 files in a guest");
+            let full = || whole.wrong("task", "a task would see too many modules", "at most 4 files in a guest");
             server.modules.push(name.clone()).map_err(|_| full())?;
         }
     }
@@ -262,10 +261,8 @@ fn guest_source(text: &str) -> Source {
 
 /// The name of the boot module of a file: its file name, as one word that fits into the manifest.
 fn module_name(text: &str) -> String {
-    let name =
-        Path::new(text).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let word =
-        |letter: char| if letter.is_ascii_alphanumeric() || "+-._".contains(letter) { letter } else { '_' };
+    let name = Path::new(text).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let word = |letter: char| if letter.is_ascii_alphanumeric() || "+-._".contains(letter) { letter } else { '_' };
     name.chars().map(word).take(32).collect()
 }
 

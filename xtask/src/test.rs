@@ -59,8 +59,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     }
     let mut report = Report::default();
     report.skip(names.iter().filter(|name| !wanted(name)).count());
-    let chosen =
-        |all: &'static [Promise]| all.iter().filter(|promise| wanted(promise.name)).collect::<Vec<_>>();
+    let chosen = |all: &'static [Promise]| all.iter().filter(|promise| wanted(promise.name)).collect::<Vec<_>>();
     let bench = Bench {
         length: if args.long { Length::Full } else { Length::Short },
         toolchain: args.toolchain,

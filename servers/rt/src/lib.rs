@@ -2,7 +2,7 @@
 //!
 //! A server is a `no_std` binary that names its main function with [`server!`] and then receives, resolves, replies:
 //!
-//! ```ignore
+//! ```text
 //! rt::server!(main);
 //! fn main(task: rt::Task) -> ! {
 //!     let mut next = rt::receive();

@@ -76,8 +76,7 @@ fn root_pointer() -> Vec<u8> {
 }
 
 fn fadt() -> acpi_tables::fadt::FADT {
-    let port =
-        |address: u16, bits: u8, size| GAS::new(AddressSpace::SystemIo, bits, 0, size, u64::from(address));
+    let port = |address: u16, bits: u8, size| GAS::new(AddressSpace::SystemIo, bits, 0, size, u64::from(address));
     let mut fadt = FADTBuilder::new(OEM, OEM_TABLE, REVISION);
     fadt.sci_int = SCI.into();
     fadt.pm1a_evt_blk = u32::from(PM1A_EVENT).into();

@@ -1,6 +1,7 @@
 //! The port bus: which device answers which port. A port that nobody has reads all ones.
 
 use crate::clock::{Clock, Tsc};
+use crate::fw_cfg::{self, FwCfg};
 use crate::keyboard::Keyboard;
 use crate::pic::Pic;
 use crate::pit::Pit;
@@ -14,6 +15,7 @@ pub mod irq {
     #![expect(missing_docs, reason = "the names say it")]
     pub const TIMER: u8 = 0;
     pub const COM1: u8 = 4;
+    pub const CLOCK: u8 = 8;
 }
 
 const COM1: u16 = 0x3f8;
@@ -31,6 +33,7 @@ pub struct Bus {
     rtc: Rtc,
     keyboard: Keyboard,
     power: Power,
+    fw_cfg: FwCfg,
     /// Timer ticks that are still to be delivered.
     owed_ticks: u64,
     /// Ports that nobody has.
@@ -48,6 +51,7 @@ impl Bus {
             rtc: Rtc::new(clock, epoch, now, ram),
             keyboard: Keyboard::new(),
             power: Power::new(clock),
+            fw_cfg: FwCfg::new(ram),
             owed_ticks: 0,
             unknown: Tally::new(),
         }
@@ -61,6 +65,8 @@ impl Bus {
             self.owed_ticks = if self.pic.masked(irq::TIMER) { 1 } else { self.owed_ticks + edges };
         }
         self.raise_owed();
+        self.rtc.advance(now);
+        self.drive_clock();
     }
 
     /// The vector of the interrupt that is delivered now. The next owed tick follows it.
@@ -81,7 +87,9 @@ impl Bus {
     /// The tick at which a device will want to raise an interrupt by itself.
     #[must_use]
     pub fn deadline(&self) -> Option<Tsc> {
-        if self.pic.masked(irq::TIMER) { None } else { self.pit.deadline() }
+        let timer = self.pit.deadline().filter(|_| !self.pic.masked(irq::TIMER));
+        let clock = self.rtc.deadline().filter(|_| !self.pic.masked(irq::CLOCK));
+        timer.into_iter().chain(clock).min()
     }
 
     /// A byte has come in for COM1.
@@ -95,6 +103,14 @@ impl Bus {
             self.pic.raise(irq::COM1);
         } else {
             self.pic.lower(irq::COM1);
+        }
+    }
+
+    fn drive_clock(&mut self) {
+        if self.rtc.interrupts() {
+            self.pic.raise(irq::CLOCK);
+        } else {
+            self.pic.lower(irq::CLOCK);
         }
     }
 
@@ -134,7 +150,8 @@ impl Bus {
                 self.drive_com1();
                 Some(value)
             }
-            0x80 | 0xed => Some(0xff),
+            fw_cfg::port::DATA => Some(self.fw_cfg.next()),
+            0x80 | 0xed | fw_cfg::port::SELECTOR => Some(0xff),
             _ if absent(port) => Some(0xff),
             _ => self
                 .pic
@@ -142,7 +159,7 @@ impl Bus {
                 .or_else(|| self.pit.read(port, now))
                 .or_else(|| self.keyboard.read(port))
                 .or_else(|| self.power.read(port, now))
-                .or_else(|| self.rtc.read(port, now)),
+                .or_else(|| self.read_clock(port, now)),
         }
     }
 
@@ -150,6 +167,10 @@ impl Bus {
     pub fn output(&mut self, port: u16, size: u8, value: u32, now: Tsc) -> Option<PowerEvent> {
         match (port, size) {
             (power::port::TEST_EXIT, _) => return Some(PowerEvent::TestExit(value)),
+            (fw_cfg::port::SELECTOR, _) => {
+                self.fw_cfg.select(value as u16);
+                return None;
+            }
             // A word or double word there is meant for the PCI configuration address, not for the reset register.
             (0xcf8..=0xcfb, 2 | 4) => return None,
             _ => {}
@@ -197,7 +218,19 @@ impl Bus {
         self.pic
             .write(port, value)
             .or_else(|| self.pit.write(port, value, now))
-            .or_else(|| self.rtc.write(port, value, now))
+            .or_else(|| self.write_clock(port, value, now))
+    }
+
+    fn read_clock(&mut self, port: u16, now: Tsc) -> Option<u8> {
+        let value = self.rtc.read(port, now)?;
+        self.drive_clock();
+        Some(value)
+    }
+
+    fn write_clock(&mut self, port: u16, value: u8, now: Tsc) -> Option<()> {
+        self.rtc.write(port, value, now)?;
+        self.drive_clock();
+        Some(())
     }
 }
 

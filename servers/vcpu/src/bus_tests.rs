@@ -139,3 +139,22 @@ fn a_delay_port_answers_nothing_and_is_not_counted() {
     assert_eq!(bus.output(0xed, 1, 0xaa, 0), None);
     assert_eq!(bus.unknown.total(), 0);
 }
+
+#[test]
+fn the_clock_interrupts_on_the_slave_until_its_flags_are_read() {
+    let mut bus = bus();
+    for (port, value) in [(0x70, 0x0b), (0x71, 0x12)] {
+        assert_eq!(bus.output(port, 1, value, 0), None);
+    }
+    assert_eq!(bus.deadline(), Some(HZ));
+    bus.advance(HZ);
+    assert_eq!(bus.acknowledge(), 0x28);
+    bus.output(0xa0, 1, 0x20, HZ);
+    bus.output(0x20, 1, 0x20, HZ);
+    bus.advance(2 * HZ);
+    assert!(!bus.pic.pending(), "the line has not fallen");
+    bus.output(0x70, 1, 0x0c, 2 * HZ);
+    assert_eq!(bus.input(0x71, 1, 2 * HZ), 0x90);
+    bus.advance(3 * HZ);
+    assert_eq!(bus.acknowledge(), 0x28);
+}

@@ -37,15 +37,8 @@ pub mod cr4 {
 
 const CR0_KEPT: u64 = cr0::NE | cr0::CD | cr0::NW;
 const CR0_DEFINED: u64 = 0xe005_003f;
-const CR4_HIDDEN: u64 = cr4::LA57
-    | cr4::VMXE
-    | cr4::SMXE
-    | cr4::PCIDE
-    | cr4::OSXSAVE
-    | cr4::PKE
-    | cr4::CET
-    | cr4::PKS
-    | cr4::UINTR;
+const CR4_HIDDEN: u64 =
+    cr4::LA57 | cr4::VMXE | cr4::SMXE | cr4::PCIDE | cr4::OSXSAVE | cr4::PKE | cr4::CET | cr4::PKS | cr4::UINTR;
 
 /// What is done about an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

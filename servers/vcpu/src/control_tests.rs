@@ -23,16 +23,13 @@ fn write_cr0(state: &mut VcpuState, value: u64) -> Done {
 fn a_kept_bit_alone_is_emulated() {
     let mut state = VcpuState { cr0: cr0::PE | cr0::ET, ..VcpuState::default() };
     let written = cr0::PE | cr0::ET | cr0::NE;
-    assert!(
-        matches!(write_cr0(&mut state, written), Done::Step(write) if write.contains(StateMask::CONTROL))
-    );
+    assert!(matches!(write_cr0(&mut state, written), Done::Step(write) if write.contains(StateMask::CONTROL)));
     assert_eq!(state.cr0, written);
 }
 
 #[test]
 fn a_kept_bit_together_with_paging_leaves_paging_to_the_cpu() {
-    let mut state =
-        VcpuState { cr0: cr0::PE | cr0::ET, cr4: cr4::PAE, efer: efer::LME, ..VcpuState::default() };
+    let mut state = VcpuState { cr0: cr0::PE | cr0::ET, cr4: cr4::PAE, efer: efer::LME, ..VcpuState::default() };
     let written = cr0::PG | cr0::PE | cr0::ET | cr0::NE;
     assert_eq!(write_cr0(&mut state, written), Done::Again(StateMask::CONTROL));
     assert_eq!((state.cr0, state.efer), (cr0::PE | cr0::ET | cr0::NE, efer::LME));
@@ -40,12 +37,8 @@ fn a_kept_bit_together_with_paging_leaves_paging_to_the_cpu() {
 
 #[test]
 fn a_kernel_that_keeps_paging_gets_long_mode_with_it() {
-    let mut state =
-        VcpuState { cr0: cr0::PE | cr0::ET, cr4: cr4::PAE, efer: efer::LME, ..VcpuState::default() };
-    assert_eq!(
-        write_cr0(&mut state, cr0::PG | cr0::PE | cr0::ET),
-        Done::Step(StateMask::CONTROL | StateMask::EFER)
-    );
+    let mut state = VcpuState { cr0: cr0::PE | cr0::ET, cr4: cr4::PAE, efer: efer::LME, ..VcpuState::default() };
+    assert_eq!(write_cr0(&mut state, cr0::PG | cr0::PE | cr0::ET), Done::Step(StateMask::CONTROL | StateMask::EFER));
     assert_eq!(state.efer, efer::LME | efer::LMA);
     assert!(matches!(write_cr0(&mut state, cr0::PE), Done::Step(_)));
     assert_eq!((state.efer, state.cr0), (efer::LME, cr0::PE | cr0::ET));
@@ -73,11 +66,7 @@ fn cr4_takes_no_bit_that_cpuid_does_not_offer() {
     for bit in [12, 13, 14, 17, 18, 22, 23, 24, 25] {
         let mut state = VcpuState { cr4: cr4::PAE, ..VcpuState::default() };
         state.gprs.rbx = cr4::PAE | 1 << bit;
-        assert_eq!(
-            access(&mut state, qualification(0, 4, 3)),
-            Done::Fault(Event::GENERAL_PROTECTION),
-            "bit {bit}"
-        );
+        assert_eq!(access(&mut state, qualification(0, 4, 3)), Done::Fault(Event::GENERAL_PROTECTION), "bit {bit}");
         assert_eq!(state.cr4, cr4::PAE);
     }
     let mut state = VcpuState { cr4: 0, ..VcpuState::default() };

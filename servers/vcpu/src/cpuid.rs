@@ -88,9 +88,7 @@ impl Cpuid {
             HYPERVISOR => signature(),
             HYPERVISOR_TIMING => CpuidResult { eax: (self.tsc_hz / 1_000) as u32, ..NOTHING },
             EXTENDED => CpuidResult { eax: host.eax.min(MAX_EXTENDED), ..NOTHING },
-            0x8000_0001 => {
-                CpuidResult { eax: 0, ebx: 0, ecx: host.ecx & EXTENDED_ECX, edx: host.edx & EXTENDED_EDX }
-            }
+            0x8000_0001 => CpuidResult { eax: 0, ebx: 0, ecx: host.ecx & EXTENDED_ECX, edx: host.edx & EXTENDED_EDX },
             0x8000_0002..=0x8000_0006 => host,
             0x8000_0007 => CpuidResult { edx: INVARIANT_TSC, ..NOTHING },
             0x8000_0008 => self.addresses(host),

@@ -37,14 +37,11 @@ fn what_the_machine_does_not_have_is_hidden_on_any_host() {
     ] {
         assert_eq!(one.ecx >> bit & 1, 0, "{name}");
     }
-    for (bit, name) in
-        [(7, "MCE"), (9, "APIC"), (12, "MTRR"), (14, "MCA"), (21, "DS"), (22, "ACPI"), (28, "HTT")]
-    {
+    for (bit, name) in [(7, "MCE"), (9, "APIC"), (12, "MTRR"), (14, "MCA"), (21, "DS"), (22, "ACPI"), (28, "HTT")] {
         assert_eq!(one.edx >> bit & 1, 0, "{name}");
     }
     let seven = policy().answer(7, 0);
-    for (bit, name) in
-        [(2, "SGX"), (4, "HLE"), (5, "AVX2"), (10, "INVPCID"), (11, "RTM"), (14, "MPX"), (16, "AVX-512")]
+    for (bit, name) in [(2, "SGX"), (4, "HLE"), (5, "AVX2"), (10, "INVPCID"), (11, "RTM"), (14, "MPX"), (16, "AVX-512")]
     {
         assert_eq!(seven.ebx >> bit & 1, 0, "{name}");
     }
@@ -75,8 +72,7 @@ fn a_feature_that_the_host_lacks_is_not_invented() {
 #[test]
 fn the_guest_can_tell_that_it_is_one_and_on_whose_machine() {
     let leaf = policy().answer(0x4000_0000, 0);
-    let name: std::vec::Vec<u8> =
-        [leaf.ebx, leaf.ecx, leaf.edx].into_iter().flat_map(u32::to_le_bytes).collect();
+    let name: std::vec::Vec<u8> = [leaf.ebx, leaf.ecx, leaf.edx].into_iter().flat_map(u32::to_le_bytes).collect();
     assert_eq!(name, SIGNATURE);
     assert_eq!(policy().answer(1, 0).ecx >> 31, 1);
     assert_eq!(policy().answer(leaf.eax, 0).eax, 2_400_000);

@@ -78,9 +78,7 @@ impl Emulator<'_> {
         if qualification.contains(Qualification::FETCH) {
             return Err(self.cannot(&[], "it was fetched from an address that is no memory"));
         }
-        if qualification.contains(Qualification::GVA_VALID)
-            && !qualification.contains(Qualification::GVA_TRANSLATED)
-        {
+        if qualification.contains(Qualification::GVA_VALID) && !qualification.contains(Qualification::GVA_TRANSLATED) {
             return Err(self.cannot(&[], "the CPU found no memory behind its page tables"));
         }
         self.emulate(|emulator, instruction| match instruction.operation {

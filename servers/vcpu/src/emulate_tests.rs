@@ -37,8 +37,7 @@ impl Guest {
 
     fn access(&mut self, gpa: u64, qualification: u64) -> Result<Answer, Ending> {
         let Self { memory, mmio, bus, state } = self;
-        Emulator { state, memory, mmio, bus, now: 0, changed: StateMask::empty() }
-            .memory_access(gpa, qualification)
+        Emulator { state, memory, mmio, bus, now: 0, changed: StateMask::empty() }.memory_access(gpa, qualification)
     }
 
     fn apic(&mut self) -> u64 {

@@ -17,6 +17,8 @@ pub enum Ending {
     TestExit(u32),
     /// HLT with interrupts disabled.
     Halted,
+    /// HLT with interrupts enabled, and no device that could raise one.
+    Stranded,
     /// A triple fault.
     TripleFault,
     /// The pager forbade an access: guest-physical address and reason.
@@ -41,6 +43,7 @@ impl Ending {
             Self::PowerOff | Self::Reset | Self::TestExit(0) => End::Done,
             Self::TestExit(_)
             | Self::Halted
+            | Self::Stranded
             | Self::TripleFault
             | Self::Denied(..)
             | Self::NoPager(..)
@@ -59,6 +62,7 @@ impl fmt::Display for Ending {
             Self::Reset => f.write_str("the guest asked for a reboot"),
             Self::TestExit(value) => write!(f, "the guest ended with {value} on port 0xf4"),
             Self::Halted => f.write_str("the guest halted with interrupts disabled"),
+            Self::Stranded => f.write_str("the guest halted, and no device is set up to wake it"),
             Self::TripleFault => f.write_str("triple fault"),
             Self::Denied(gpa, reason) => write!(f, "the pager denied an access to {gpa:#x}: {reason}"),
             Self::NoPager(gpa, qualification) => write!(
@@ -72,10 +76,7 @@ impl fmt::Display for Ending {
                  (qualification {qualification:#x})"
             ),
             Self::EntryFailed(reason, qualification) => {
-                write!(
-                    f,
-                    "the CPU refused the guest's state (reason {reason}, qualification {qualification:#x})"
-                )
+                write!(f, "the CPU refused the guest's state (reason {reason}, qualification {qualification:#x})")
             }
             Self::UnknownExit(reason, qualification) => {
                 write!(f, "VM exit {reason} (qualification {qualification:#x}), which nobody handles")

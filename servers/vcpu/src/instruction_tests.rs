@@ -140,10 +140,7 @@ fn the_modes_read_the_same_bytes_differently() {
     assert_eq!(of(&bytes, Width::Bits32).1, 4);
     assert_eq!(of(&bytes, Width::Bits16).1, 2);
     assert_eq!(of(&[0xa1, 0x34, 0x12], Width::Bits16), (Operation::Load(register(0, 2), Extend::Zero), 2, 3));
-    assert_eq!(
-        of(&[0xa3, 0xf0, 0, 0xe0, 0xfe], Width::Bits32).0,
-        Operation::Store(Source::Register(register(0, 4)))
-    );
+    assert_eq!(of(&[0xa3, 0xf0, 0, 0xe0, 0xfe], Width::Bits32).0, Operation::Store(Source::Register(register(0, 4))));
 }
 
 #[test]

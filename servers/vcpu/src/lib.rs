@@ -2,7 +2,7 @@
 //!
 //! Read the modules in the order a VM needs them: [`load`] puts the guest into [`memory`] and [`start`] says how the
 //! vCPU begins; then every exit comes to [`machine`], which asks [`cpuid`], [`msr`], [`control`], the port [`bus`]
-//! with its devices ([`pic`], [`pit`], [`uart`], [`rtc`], [`keyboard`], [`power`]). [`ending`] says why a VM is over.
+//! with its devices ([`pic`], [`pit`], [`uart`], [`rtc`], [`keyboard`], [`power`], [`fw_cfg`]). [`ending`] says why a VM is over.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -15,8 +15,10 @@ pub mod bus;
 pub mod clock;
 pub mod control;
 pub mod cpuid;
+pub mod date;
 pub mod emulate;
 pub mod ending;
+pub mod fw_cfg;
 pub mod instruction;
 pub mod keyboard;
 pub mod lapic;

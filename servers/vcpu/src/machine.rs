@@ -100,6 +100,12 @@ impl Machine {
         }
     }
 
+    /// Whether the vCPU waits in HLT.
+    #[must_use]
+    pub const fn is_halted(&self) -> bool {
+        self.halted
+    }
+
     /// What it counted.
     #[must_use]
     pub const fn figures(&self) -> Figures {
@@ -136,15 +142,9 @@ impl Machine {
             Exit::Port(access) => self.port(access, state, memory, now),
             Exit::ReadMsr => Ok(self.read_msr(state, now)),
             Exit::WriteMsr => Ok(self.write_msr(state)),
-            Exit::ControlRegister(qualification) => {
-                Ok(Answer::done(self.control.access(qualification, state)))
-            }
-            Exit::DebugRegister(qualification) => {
-                Ok(Answer::done(self.control.debug_access(qualification, state)))
-            }
-            Exit::Mmio(gpa, qualification) => {
-                self.emulator(state, memory, now).memory_access(gpa, qualification)
-            }
+            Exit::ControlRegister(qualification) => Ok(Answer::done(self.control.access(qualification, state))),
+            Exit::DebugRegister(qualification) => Ok(Answer::done(self.control.debug_access(qualification, state))),
+            Exit::Mmio(gpa, qualification) => self.emulator(state, memory, now).memory_access(gpa, qualification),
             Exit::InterruptWindow => Ok(self.deliver(Answer::again())),
             // The CPU raises #UD for XSETBV by itself while CR4.OSXSAVE is clear; nobody serves hypercalls.
             Exit::Xsetbv | Exit::Hypercall => Ok(Answer::inject(Event::INVALID_OPCODE)),
@@ -257,12 +257,7 @@ impl Machine {
         }
     }
 
-    fn emulator<'a>(
-        &'a mut self,
-        state: &'a mut VcpuState,
-        memory: &'a mut dyn GuestMemory,
-        now: Tsc,
-    ) -> Emulator<'a> {
+    fn emulator<'a>(&'a mut self, state: &'a mut VcpuState, memory: &'a mut dyn GuestMemory, now: Tsc) -> Emulator<'a> {
         let changed = StateMask::empty();
         Emulator { state, memory, mmio: &mut self.mmio, bus: &mut self.bus, now, changed }
     }

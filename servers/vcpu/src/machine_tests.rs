@@ -46,9 +46,7 @@ impl Vm {
 
     /// The controllers as a kernel sets them up, and a timer of 1,000 counts.
     fn start_timer(&mut self) {
-        for (port, value) in
-            [(0x20, 0x11), (0x21, 0x20), (0x21, 4), (0x21, 1), (0x43, 0x34), (0x40, 0xe8), (0x40, 3)]
-        {
+        for (port, value) in [(0x20, 0x11), (0x21, 0x20), (0x21, 4), (0x21, 1), (0x43, 0x34), (0x40, 0xe8), (0x40, 3)] {
             self.out(port, value, 0);
         }
     }
@@ -141,10 +139,12 @@ fn hlt_parks_and_the_timer_wakes_it_with_its_interrupt() {
     vm.start_timer();
     vm.state.rflags |= IF;
     assert_eq!(vm.exit(Exit::Hlt, 100).unwrap().flags, ResumeFlags::PARK);
+    assert!(vm.machine.is_halted());
     assert_eq!(vm.machine.bus.deadline(), Some(1_000));
     assert_eq!(vm.machine.tick(999), None);
     let answer = vm.machine.tick(1_000).unwrap();
     assert_eq!((answer.event, answer.flags), (Some(Event::Interrupt(0x20)), ResumeFlags::ADVANCE));
+    assert!(!vm.machine.is_halted());
     assert_eq!(vm.machine.tick(1_000), None, "it is in service now");
 }
 
@@ -166,6 +166,17 @@ fn a_tick_while_the_guest_runs_asks_for_the_window_only() {
 }
 
 #[test]
+fn hlt_behind_a_masked_timer_has_nothing_to_wait_for() {
+    let mut vm = vm();
+    vm.start_timer();
+    vm.out(0x21, 0x01, 0);
+    vm.state.rflags |= IF;
+    assert_eq!(vm.exit(Exit::Hlt, 1_500).unwrap().flags, ResumeFlags::PARK);
+    assert!(vm.machine.is_halted());
+    assert_eq!(vm.machine.bus.deadline(), None);
+}
+
+#[test]
 fn hlt_with_interrupts_disabled_ends_the_vm() {
     assert_eq!(vm().exit(Exit::Hlt, 0), Err(Ending::Halted));
 }
@@ -175,6 +186,7 @@ fn what_the_guest_did_right_is_done_and_everything_else_is_its_failure() {
     for ending in [Ending::PowerOff, Ending::Reset, Ending::TestExit(0)] {
         assert_eq!(ending.end(), End::Done);
     }
+    assert_eq!(Ending::Stranded.end(), End::GuestFailed);
     let mut vm = vm();
     for exit in [
         Exit::Hlt,
@@ -214,10 +226,7 @@ fn an_intercepted_exception_goes_back_to_the_guest() {
     let mut vm = vm();
     let page_fault = Exit::Exception(1 << 31 | 1 << 11 | 3 << 8 | 14, 2);
     assert_eq!(vm.exit(page_fault, 0), Ok(Answer::inject(Event::ExceptionWithCode(14, 2))));
-    assert_eq!(
-        vm.exit(Exit::Exception(1 << 31 | 3 << 8 | 6, 0), 0),
-        Ok(Answer::inject(Event::INVALID_OPCODE))
-    );
+    assert_eq!(vm.exit(Exit::Exception(1 << 31 | 3 << 8 | 6, 0), 0), Ok(Answer::inject(Event::INVALID_OPCODE)));
 }
 
 #[test]

@@ -95,12 +95,8 @@ impl RamMap {
     /// The slots that make this RAM, to be created in this order. The BIOS area is made read-only when it is filled.
     #[must_use]
     pub fn slots(self) -> Vec<Slot, 4> {
-        let ranges = [
-            (0, CONVENTIONAL_END),
-            (BIOS, HIGH),
-            (HIGH, self.low_end()),
-            (ABOVE_4G, self.end().max(ABOVE_4G)),
-        ];
+        let ranges =
+            [(0, CONVENTIONAL_END), (BIOS, HIGH), (HIGH, self.low_end()), (ABOVE_4G, self.end().max(ABOVE_4G))];
         let slot = |(number, (base, end)): (usize, (u64, u64))| Slot {
             id: SlotId(number as u16),
             space: Space::Normal,
@@ -132,9 +128,7 @@ impl RamMap {
     #[must_use]
     pub const fn holds(self, gpa: u64, len: u64) -> bool {
         let Some(end) = gpa.checked_add(len) else { return false };
-        end <= CONVENTIONAL_END
-            || (gpa >= BIOS && end <= self.low_end())
-            || (gpa >= ABOVE_4G && end <= self.end())
+        end <= CONVENTIONAL_END || (gpa >= BIOS && end <= self.low_end()) || (gpa >= ABOVE_4G && end <= self.end())
     }
 
     /// Whether all of `len` bytes from `gpa` on can be written: all that can be read, without the BIOS area.

@@ -18,10 +18,7 @@ fn a_small_machine_has_three_slots_with_the_video_hole_between() {
 fn what_does_not_fit_below_3_gib_goes_above_4_gib() {
     let map = RamMap::new(5 * GIB);
     let slots = map.slots();
-    assert_eq!(
-        (slots[2].base.0 + slots[2].pages, slots[3].base, slots[3].pages),
-        (0xc_0000, Gfn(0x10_0000), 0x8_0000)
-    );
+    assert_eq!((slots[2].base.0 + slots[2].pages, slots[3].base, slots[3].pages), (0xc_0000, Gfn(0x10_0000), 0x8_0000));
     assert_eq!((map.low_end(), map.end()), (3 * GIB, 6 * GIB));
     assert_eq!(RamMap::new(3 * GIB).slots().len(), 3);
     assert_eq!(RamMap::new(3 * GIB).end(), 3 * GIB);
@@ -32,8 +29,7 @@ fn slots_and_reads_agree_on_every_boundary() {
     let map = RamMap::new(5 * GIB);
     let edges = [0, 0xa_0000, 0xc_0000, 0x10_0000, 3 * GIB, 4 * GIB, 6 * GIB];
     for gpa in edges.into_iter().flat_map(|edge: u64| [edge.saturating_sub(1), edge]) {
-        let in_slot =
-            map.slots().iter().any(|slot| (slot.base.0..slot.base.0 + slot.pages).contains(&(gpa >> 12)));
+        let in_slot = map.slots().iter().any(|slot| (slot.base.0..slot.base.0 + slot.pages).contains(&(gpa >> 12)));
         assert_eq!(map.holds(gpa, 1), in_slot, "{gpa:#x}");
     }
 }

@@ -129,12 +129,7 @@ impl Msrs {
     ///
     /// # Errors
     /// [`GeneralProtection`] for a register that is not in the table, is read-only, or cannot hold the value.
-    pub fn write(
-        &mut self,
-        number: u32,
-        value: u64,
-        state: &mut VcpuState,
-    ) -> Result<StateMask, GeneralProtection> {
+    pub fn write(&mut self, number: u32, value: u64, state: &mut VcpuState) -> Result<StateMask, GeneralProtection> {
         match self.rule(number)? {
             Rule::Fixed(_) | Rule::Tsc => Ok(StateMask::empty()),
             Rule::ReadOnly(_) | Rule::PlatformInfo => Err(GeneralProtection),

@@ -61,11 +61,7 @@ fn efer_takes_system_calls_long_mode_and_no_execute() {
     assert_eq!(msrs.write(0xc000_0080, value, &mut state), Ok(StateMask::EFER));
     assert_eq!(state.efer, value);
     for bit in [1, 12, 13, 14, 15, 63] {
-        assert_eq!(
-            msrs.write(0xc000_0080, value | 1 << bit, &mut state),
-            Err(GeneralProtection),
-            "bit {bit}"
-        );
+        assert_eq!(msrs.write(0xc000_0080, value | 1 << bit, &mut state), Err(GeneralProtection), "bit {bit}");
     }
     assert_eq!(state.efer, value);
 }

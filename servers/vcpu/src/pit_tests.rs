@@ -172,8 +172,7 @@ fn a_rising_gate_starts_a_one_shot() {
 #[test]
 fn the_refresh_bit_of_port_61_toggles() {
     let mut pit = pit();
-    let toggles: std::vec::Vec<u8> =
-        (0..200).map(|now| pit.read(port::SPEAKER, now).unwrap() & 0x10).collect();
+    let toggles: std::vec::Vec<u8> = (0..200).map(|now| pit.read(port::SPEAKER, now).unwrap() & 0x10).collect();
     assert!(toggles.contains(&0x10) && toggles.contains(&0));
 }
 

@@ -52,13 +52,7 @@ impl Power {
     /// The registers of a machine that is in ACPI mode from the start.
     #[must_use]
     pub const fn new(clock: Clock) -> Self {
-        Self {
-            clock,
-            enable: [0; 2],
-            control: [CONTROL_SCI_ENABLED, 0],
-            fast_reset: FAST_RESET_A20,
-            reset: 0,
-        }
+        Self { clock, enable: [0; 2], control: [CONTROL_SCI_ENABLED, 0], fast_reset: FAST_RESET_A20, reset: 0 }
     }
 
     /// A read of one byte; `None` for a port that is not of these.
@@ -141,9 +135,8 @@ mod tests {
     fn the_timer_counts_at_its_rate() {
         let power = Power::new(Clock::new(1_000_000));
         let read = |now| {
-            (0..4).fold(0, |sum, byte| {
-                sum | u32::from(power.read(port::PM_TIMER + byte, now).unwrap_or(0)) << (8 * byte)
-            })
+            (0..4)
+                .fold(0, |sum, byte| sum | u32::from(power.read(port::PM_TIMER + byte, now).unwrap_or(0)) << (8 * byte))
         };
         assert_eq!(read(1_000_000), 3_579_545);
         assert_eq!(read(2_000_000), 7_159_090);

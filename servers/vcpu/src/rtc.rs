@@ -1,9 +1,13 @@
 //! The MC146818 real-time clock and its CMOS memory at 0x70 and 0x71.
 //!
-//! The date runs with the time-stamp counter from the moment the VM starts. The clock raises no interrupt; its flags
-//! in register C can be polled.
+//! The date runs with the time-stamp counter from the moment the VM starts. Its three interrupts, IRQ 8, are in
+//! [`events`].
+
+mod events;
 
 use crate::clock::{Clock, Tsc};
+use crate::date::Date;
+use events::Events;
 
 /// The ports.
 pub mod port {
@@ -20,6 +24,9 @@ mod register {
     pub const DAY: u8 = 0x07;
     pub const MONTH: u8 = 0x08;
     pub const YEAR: u8 = 0x09;
+    pub const SECONDS_ALARM: u8 = 0x01;
+    pub const MINUTES_ALARM: u8 = 0x03;
+    pub const HOURS_ALARM: u8 = 0x05;
     pub const A: u8 = 0x0a;
     pub const B: u8 = 0x0b;
     pub const C: u8 = 0x0c;
@@ -28,11 +35,9 @@ mod register {
 }
 
 const A_UPDATING: u8 = 0x80;
-const A_DEFAULT: u8 = 0x26;
 const B_SET: u8 = 0x80;
 const B_BINARY: u8 = 0x04;
 const B_24_HOURS: u8 = 0x02;
-const C_UPDATED: u8 = 0x10;
 const D_VALID: u8 = 0x80;
 /// The update-in-progress bit is set so long before the second ends: 244 us.
 const UPDATE_HZ: u64 = 1_000_000 / 244;
@@ -48,77 +53,8 @@ pub struct Rtc {
     control: u8,
     /// The date while the guest sets it; the clock stands.
     setting: Option<Date>,
-    /// The second that register C was read in last.
-    told: u64,
+    events: Events,
     memory: [u8; 128],
-}
-
-/// A date of the Gregorian calendar.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Date {
-    /// The year, such as 2026.
-    pub year: u64,
-    /// 1 to 12.
-    pub month: u8,
-    /// 1 to 31.
-    pub day: u8,
-    /// 1 is Sunday.
-    pub weekday: u8,
-    /// 0 to 23.
-    pub hour: u8,
-    /// 0 to 59.
-    pub minute: u8,
-    /// 0 to 59.
-    pub second: u8,
-}
-
-impl Date {
-    /// The date `seconds` after the beginning of 1970, UTC.
-    #[must_use]
-    pub const fn from_unix(seconds: u64) -> Self {
-        let (days, rest) = (seconds / 86_400, seconds % 86_400);
-        // Years that begin in March have their leap day at the end: eras of 400 of them are all alike.
-        let shifted = days + 719_468;
-        let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-        let year_of_era =
-            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month_from_march = (5 * day_of_year + 2) / 153;
-        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-        Self {
-            year: year_of_era + era * 400 + (month <= 2) as u64,
-            month: month as u8,
-            day: (day_of_year - (153 * month_from_march + 2) / 5 + 1) as u8,
-            weekday: ((days + 4) % 7 + 1) as u8,
-            hour: (rest / 3_600) as u8,
-            minute: (rest / 60 % 60) as u8,
-            second: (rest % 60) as u8,
-        }
-    }
-
-    const fn days_in_month(self) -> u8 {
-        let leap =
-            self.year.is_multiple_of(4) && (!self.year.is_multiple_of(100) || self.year.is_multiple_of(400));
-        match self.month {
-            4 | 6 | 9 | 11 => 30,
-            2 if leap => 29,
-            2 => 28,
-            _ => 31,
-        }
-    }
-
-    /// Seconds between the beginning of 1970 and this date; the weekday is not looked at.
-    #[must_use]
-    pub const fn to_unix(self) -> u64 {
-        let (month, day) = (self.month as u64, self.day as u64);
-        let year = self.year - (month <= 2) as u64;
-        let (era, year_of_era) = (year / 400, year % 400);
-        let month_from_march = (month + 9) % 12;
-        let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
-        let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-        let days = (era * 146_097 + day_of_era).saturating_sub(719_468);
-        days * 86_400 + self.hour as u64 * 3_600 + self.minute as u64 * 60 + self.second as u64
-    }
 }
 
 impl Rtc {
@@ -134,7 +70,16 @@ impl Rtc {
         [memory[0x17], memory[0x18]] = kib_64;
         [memory[0x30], memory[0x31]] = kib_64;
         [memory[0x34], memory[0x35]] = above_16m.to_le_bytes();
-        Self { clock, epoch, origin: now, index: 0, control: B_24_HOURS, setting: None, told: epoch, memory }
+        Self {
+            clock,
+            epoch,
+            origin: now,
+            index: 0,
+            control: B_24_HOURS,
+            setting: None,
+            events: Events::new(now + clock.tsc_hz()),
+            memory,
+        }
     }
 
     fn date(&self, now: Tsc) -> Date {
@@ -167,7 +112,6 @@ impl Rtc {
     }
 
     fn read_register(&mut self, now: Tsc) -> u8 {
-        let seconds = self.seconds(now);
         let date = self.date(now);
         match self.index {
             register::SECONDS => self.shown(date.second),
@@ -178,12 +122,9 @@ impl Rtc {
             register::MONTH => self.shown(date.month),
             register::YEAR => self.shown((date.year % 100) as u8),
             register::CENTURY => self.shown((date.year / 100) as u8),
-            register::A => A_DEFAULT | if self.updating(now) { A_UPDATING } else { 0 },
+            register::A => self.events.rate() | if self.updating(now) { A_UPDATING } else { 0 },
             register::B => self.control,
-            register::C => {
-                let updated = core::mem::replace(&mut self.told, seconds) != seconds;
-                if updated { C_UPDATED } else { 0 }
-            }
+            register::C => self.events.take(self.control),
             register::D => D_VALID,
             other => self.memory[usize::from(other)],
         }
@@ -220,11 +161,12 @@ impl Rtc {
             register::CENTURY if (19..100).contains(&number) => {
                 date.year = u64::from(number) * 100 + date.year % 100;
             }
+            register::A => return self.events.set_rate(value, now),
             register::B => return self.write_control(value, date, now),
-            // Numbers out of range are ignored. The weekday follows from the date; A, C and D are the chip's own.
+            // Numbers out of range are ignored. The weekday follows from the date; C and D are the chip's own.
             register::SECONDS
             | register::MINUTES
-            | register::WEEKDAY..=register::A
+            | register::WEEKDAY..=register::YEAR
             | register::C
             | register::D
             | register::CENTURY => return,
@@ -242,6 +184,7 @@ impl Rtc {
 
     /// While SET is on the clock stands, and registers may contradict each other.
     fn write_control(&mut self, value: u8, date: Date, now: Tsc) {
+        self.events.control_changes(self.control, value, now);
         self.control = value;
         if value & B_SET != 0 {
             self.setting = Some(date);
@@ -257,6 +200,48 @@ impl Rtc {
         self.epoch = date.to_unix();
         let elapsed = now.saturating_sub(self.origin);
         self.origin += elapsed - elapsed % self.clock.tsc_hz();
+        self.events.next_update = self.origin + self.clock.tsc_hz();
+    }
+
+    /// Brings the flags to tick `now`.
+    pub fn advance(&mut self, now: Tsc) {
+        self.events.count_periods(self.clock, self.control, now);
+        if now < self.events.next_update || self.setting.is_some() {
+            return;
+        }
+        let last = self.seconds(self.events.next_update);
+        let seconds = self.seconds(now);
+        // A day holds every alarm.
+        let alarm = (last..=seconds).take(86_400).any(|second| self.alarm_matches(Date::from_unix(second)));
+        self.events.second_turned();
+        if alarm {
+            self.events.alarm_came();
+        }
+        self.events.next_update = self.origin + (seconds - self.epoch + 1) * self.clock.tsc_hz();
+    }
+
+    /// Whether the alarm registers name this time of day: from 0xc0 on they name any.
+    fn alarm_matches(&self, date: Date) -> bool {
+        let names = |register: u8, shown: u8| {
+            let alarm = self.memory[usize::from(register)];
+            alarm >= 0xc0 || alarm == shown
+        };
+        names(register::SECONDS_ALARM, self.shown(date.second))
+            && names(register::MINUTES_ALARM, self.shown(date.minute))
+            && names(register::HOURS_ALARM, self.shown_hour(date.hour))
+    }
+
+    /// Whether the interrupt line is high.
+    #[must_use]
+    pub const fn interrupts(&self) -> bool {
+        self.events.interrupts(self.control)
+    }
+
+    /// The tick of the next interrupt, or of the next second in which an alarm may come.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Tsc> {
+        let turns = self.setting.is_none().then_some(self.events.next_update);
+        self.events.deadline(self.clock, self.control, turns)
     }
 
     const fn meant(&self, value: u8) -> u8 {

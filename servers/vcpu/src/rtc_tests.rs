@@ -1,6 +1,6 @@
 //! The clock against dates that are known, and the bits that drivers wait for.
 
-use super::{Date, Rtc, port};
+use super::{Rtc, port};
 use crate::clock::Clock;
 
 const HZ: u64 = 1_000_000;
@@ -12,6 +12,7 @@ fn rtc(epoch: u64) -> Rtc {
 }
 
 fn read(rtc: &mut Rtc, register: u8, now: u64) -> u8 {
+    rtc.advance(now);
     rtc.write(port::INDEX, register, now).unwrap();
     rtc.read(port::DATA, now).unwrap()
 }
@@ -44,19 +45,6 @@ fn binary_and_twelve_hours_can_be_chosen() {
 }
 
 #[test]
-fn every_day_of_four_centuries_converts_both_ways() {
-    let mut weekday = 5;
-    for day in 0..146_097 {
-        let seconds = day * 86_400 + 12_345;
-        let date = Date::from_unix(seconds);
-        assert_eq!((date.to_unix(), date.weekday), (seconds, weekday));
-        weekday = weekday % 7 + 1;
-    }
-    let leap = Date::from_unix(951_782_400);
-    assert_eq!((leap.year, leap.month, leap.day), (2000, 2, 29));
-}
-
-#[test]
 fn the_update_bit_is_set_only_at_the_end_of_a_second() {
     let mut rtc = rtc(NEW_YEARS_EVE);
     let updating = |rtc: &mut Rtc, now| read(rtc, 0x0a, now) & 0x80 != 0;
@@ -78,8 +66,7 @@ fn the_updated_flag_is_cleared_by_reading_it() {
 fn a_date_that_is_set_goes_on_from_there() {
     let mut rtc = rtc(NEW_YEARS_EVE);
     write(&mut rtc, 0x0b, 0x82, HZ / 4);
-    for (register, value) in [(0x32, 0x20), (9, 0x30), (8, 0x02), (7, 0x28), (4, 0x23), (2, 0x59), (0, 0x59)]
-    {
+    for (register, value) in [(0x32, 0x20), (9, 0x30), (8, 0x02), (7, 0x28), (4, 0x23), (2, 0x59), (0, 0x59)] {
         write(&mut rtc, register, value, HZ / 2);
     }
     assert_eq!(read(&mut rtc, 0, 5 * HZ), 0x59, "it stands while it is being set");
@@ -113,4 +100,55 @@ fn the_memory_keeps_what_is_written_and_names_the_ram() {
     assert_eq!(read(&mut rtc, 0x40, 0), 0x5a);
     assert_eq!([read(&mut rtc, 0x15, 0), read(&mut rtc, 0x16, 0)], 640u16.to_le_bytes());
     assert_eq!([read(&mut rtc, 0x34, 0), read(&mut rtc, 0x35, 0)], ((512u16 - 16) << 4).to_le_bytes());
+}
+
+#[test]
+fn an_update_interrupts_every_second_until_it_is_told() {
+    let mut rtc = rtc(NEW_YEARS_EVE);
+    assert_eq!(rtc.deadline(), None);
+    write(&mut rtc, 0x0b, 0x12, HZ / 2);
+    assert_eq!((rtc.deadline(), rtc.interrupts()), (Some(HZ), false));
+    rtc.advance(HZ);
+    assert!(rtc.interrupts());
+    assert_eq!(rtc.deadline(), None, "the line is high");
+    assert_eq!(read(&mut rtc, 0x0c, HZ), 0x90);
+    assert_eq!((rtc.deadline(), rtc.interrupts()), (Some(2 * HZ), false));
+}
+
+#[test]
+fn an_alarm_comes_at_its_time_of_day() {
+    let mut rtc = rtc(NEW_YEARS_EVE);
+    for (register, value) in [(1, 0x01), (3, 0x00), (5, 0xff), (0x0b, 0x22)] {
+        write(&mut rtc, register, value, 0);
+    }
+    rtc.advance(2 * HZ);
+    assert!(!rtc.interrupts());
+    rtc.advance(3 * HZ);
+    assert!(rtc.interrupts());
+    assert_eq!(read(&mut rtc, 0x0c, 3 * HZ), 0xb0);
+}
+
+#[test]
+fn an_alarm_is_not_missed_by_coming_late() {
+    let mut rtc = rtc(NEW_YEARS_EVE);
+    for (register, value) in [(1, 0x30), (3, 0x00), (5, 0x00), (0x0b, 0x22)] {
+        write(&mut rtc, register, value, 0);
+    }
+    rtc.advance(3_600 * HZ);
+    assert!(rtc.interrupts());
+}
+
+#[test]
+fn periods_have_the_rate_of_register_a() {
+    let mut rtc = rtc(NEW_YEARS_EVE);
+    write(&mut rtc, 0x0a, 0x2f, 0);
+    assert_eq!(read(&mut rtc, 0x0a, 0), 0x2f);
+    write(&mut rtc, 0x0b, 0x42, HZ / 4);
+    assert_eq!(rtc.deadline(), Some(HZ / 4 + HZ / 2), "two a second, from when they are asked for");
+    rtc.advance(HZ / 4 + HZ / 2);
+    assert!(rtc.interrupts());
+    assert_eq!(read(&mut rtc, 0x0c, HZ / 4 + HZ / 2), 0xc0);
+    assert_eq!(rtc.deadline(), Some(HZ / 4 + HZ));
+    write(&mut rtc, 0x0a, 0x26, HZ);
+    assert_eq!(rtc.deadline(), Some(HZ + HZ.div_ceil(1_024)));
 }

@@ -107,11 +107,7 @@ impl Emulator<'_> {
     fn advance(&mut self, register: u8, instruction: &Instruction) {
         let size = u64::from(instruction.size);
         let index = self.index(register, instruction);
-        let next = if self.state.rflags & DIRECTION == 0 {
-            index.wrapping_add(size)
-        } else {
-            index.wrapping_sub(size)
-        };
+        let next = if self.state.rflags & DIRECTION == 0 { index.wrapping_add(size) } else { index.wrapping_sub(size) };
         let register = Register { number: register, size: instruction.address_size, high_byte: false };
         self.write_register(register, next);
     }
@@ -166,8 +162,7 @@ impl Emulator<'_> {
         // Both pages are asked for before either is written.
         translate(self.state, self.memory, linear.wrapping_add(u64::from(size) - 1), Access::Write)?;
         for byte in 0..size {
-            let gpa =
-                translate(self.state, self.memory, linear.wrapping_add(u64::from(byte)), Access::Write)?;
+            let gpa = translate(self.state, self.memory, linear.wrapping_add(u64::from(byte)), Access::Write)?;
             self.mmio.store(self.memory, gpa, 1, value >> (8 * byte) & 0xff);
         }
         Ok(())

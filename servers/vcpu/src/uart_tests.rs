@@ -89,10 +89,7 @@ fn the_fifo_holds_sixteen_bytes_and_says_so() {
     }
     assert!(!uart.has_room());
     assert_eq!(uart.read(LSR) & 2, 2, "the seventeenth is lost");
-    assert_eq!(
-        (0..16).map(|_| uart.read(DATA)).collect::<std::vec::Vec<_>>(),
-        (0..16).collect::<std::vec::Vec<_>>()
-    );
+    assert_eq!((0..16).map(|_| uart.read(DATA)).collect::<std::vec::Vec<_>>(), (0..16).collect::<std::vec::Vec<_>>());
     assert_eq!(uart.read(LSR) & 1, 0);
 }
 

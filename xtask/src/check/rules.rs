@@ -86,11 +86,7 @@ fn in_file(file: &File) -> Vec<Violation> {
     let violation = |line, rule, what| Violation { path: file.path.clone(), line, rule, what };
     let mut found = Vec::new();
     if file.lines > FILE_LINES {
-        found.push(violation(
-            file.lines,
-            "one-noun-a-file",
-            format!("{} lines, {FILE_LINES} at most", file.lines),
-        ));
+        found.push(violation(file.lines, "one-noun-a-file", format!("{} lines, {FILE_LINES} at most", file.lines)));
     }
     if let Some(why) = &file.unreadable {
         found.push(violation(1, "readable", format!("not Rust: {why}")));
@@ -104,9 +100,7 @@ fn in_file(file: &File) -> Vec<Violation> {
     for (index, token) in file.tokens.iter().enumerate() {
         let broken = RULES.iter().filter(|rule| (rule.applies)(&file.path));
         found.extend(
-            broken.filter_map(|rule| {
-                Some(violation(token.line, rule.name, (rule.breaks)(&file.tokens, index)?))
-            }),
+            broken.filter_map(|rule| Some(violation(token.line, rule.name, (rule.breaks)(&file.tokens, index)?))),
         );
     }
     found
@@ -157,16 +151,8 @@ mod tests {
 
     #[test]
     fn unsafe_code_only_behind_the_doors() {
-        breaks(
-            "ukernel/src/core.rs",
-            "fn a() {\n    unsafe { b() }\n}",
-            "ukernel/src/core.rs:2: unsafe-door: ",
-        );
-        breaks(
-            "servers/vcpu/src/pic.rs",
-            "#[unsafe(no_mangle)] fn a() {}",
-            "servers/vcpu/src/pic.rs:1: unsafe-door: ",
-        );
+        breaks("ukernel/src/core.rs", "fn a() {\n    unsafe { b() }\n}", "ukernel/src/core.rs:2: unsafe-door: ");
+        breaks("servers/vcpu/src/pic.rs", "#[unsafe(no_mangle)] fn a() {}", "servers/vcpu/src/pic.rs:1: unsafe-door: ");
         for (folder, _) in UNSAFE {
             keeps(&format!("{folder}a.rs"), "fn a() { unsafe { b() } }");
         }
@@ -176,11 +162,7 @@ mod tests {
     #[test]
     fn no_static_mut_anywhere() {
         breaks("xtask/src/a.rs", "static mut A: u8 = 0;", "xtask/src/a.rs:1: no-static-mut: ");
-        breaks(
-            "ukernel/src/arch/x86/a.rs",
-            "static mut A: u8 = 0;",
-            "ukernel/src/arch/x86/a.rs:1: no-static-mut: ",
-        );
+        breaks("ukernel/src/arch/x86/a.rs", "static mut A: u8 = 0;", "ukernel/src/arch/x86/a.rs:1: no-static-mut: ");
         keeps("xtask/src/a.rs", "static A: u8 = 0; fn b(c: &'static mut u8) {}");
     }
 
@@ -198,11 +180,7 @@ mod tests {
 
     #[test]
     fn the_architecture_has_one_folder() {
-        breaks(
-            "ukernel/src/vm.rs",
-            "#[cfg(target_arch = \"x86_64\")] fn a() {}",
-            "ukernel/src/vm.rs:1: one-arch",
-        );
+        breaks("ukernel/src/vm.rs", "#[cfg(target_arch = \"x86_64\")] fn a() {}", "ukernel/src/vm.rs:1: one-arch");
         breaks("ukernel/src/run.S", "ret\n", "ukernel/src/run.S:1: one-arch");
         keeps("ukernel/src/arch/mod.rs", "#[cfg(target_arch = \"x86_64\")] mod x86;");
         keeps("ukernel/src/arch/x86/run.S", "ret\n");
@@ -235,8 +213,7 @@ mod tests {
     #[test]
     fn the_kernel_is_small_and_tests_do_not_count() {
         let file = |path: &str, lines| File::read(path, Language::Rust, &"// a line\n".repeat(lines));
-        let mut files: Vec<File> =
-            (0..15).map(|n| file(&format!("ukernel/src/a{n}.rs"), FILE_LINES)).collect();
+        let mut files: Vec<File> = (0..15).map(|n| file(&format!("ukernel/src/a{n}.rs"), FILE_LINES)).collect();
         assert_eq!((kernel_lines(&files), violations(&files).len()), (KERNEL_LINES, 0));
         files.push(file("ukernel/src/a_tests.rs", 10));
         files.push(file("servers/rt/src/a.rs", 10));

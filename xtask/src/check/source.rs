@@ -43,6 +43,8 @@ pub struct File {
     pub tokens: Vec<Token>,
     /// Why it could not be read as Rust.
     pub unreadable: Option<String>,
+    /// The modules in files of their own that it declares for tests.
+    test_modules: Vec<String>,
 }
 
 /// Every Rust and assembly file below `root`, in order.
@@ -53,6 +55,7 @@ pub fn files(root: &Path) -> anyhow::Result<Vec<File>> {
     let mut files = Vec::new();
     collect(root, root, &mut files)?;
     files.sort_by(|one, other| one.path.cmp(&other.path));
+    mark_test_modules(&mut files);
     Ok(files)
 }
 
@@ -70,8 +73,7 @@ fn collect(root: &Path, folder: &Path, files: &mut Vec<File>) -> anyhow::Result<
             continue;
         }
         if let Some(language) = language(&name) {
-            let text =
-                std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+            let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
             let path = path.strip_prefix(root)?.to_string_lossy().replace('\\', "/");
             files.push(File::read(&path, language, &text));
         }
@@ -99,6 +101,7 @@ impl File {
             test_lines: 0,
             tokens: Vec::new(),
             unreadable: None,
+            test_modules: Vec::new(),
         };
         if language == Language::Assembly {
             return file;
@@ -109,15 +112,43 @@ impl File {
             Err(error) => file.unreadable = Some(error.to_string()),
         }
         if is_test_file(path) {
-            file.test_lines = lines;
+            file.make_test();
             return file;
         }
         for range in test_items(&tokens).into_iter().rev() {
+            if let [.., keyword, name, end] = &tokens[range.clone()]
+                && (keyword.text.as_str(), end.text.as_str()) == ("mod", ";")
+            {
+                file.test_modules.push(module_file(path, &name.text));
+            }
             file.test_lines += tokens[range.end - 1].line + 1 - tokens[range.start].line;
             tokens.drain(range);
         }
         file.tokens = tokens;
         file
+    }
+
+    /// All of it belongs to tests.
+    fn make_test(&mut self) {
+        self.test_lines = self.lines;
+        self.tokens.clear();
+    }
+}
+
+/// Makes tests of the files that others declare as modules for tests.
+fn mark_test_modules(files: &mut [File]) {
+    let modules: Vec<String> = files.iter().flat_map(|file| file.test_modules.clone()).collect();
+    for file in files.iter_mut().filter(|file| modules.contains(&file.path)) {
+        file.make_test();
+    }
+}
+
+/// The file of the module `name` that the file at `path` declares.
+fn module_file(path: &str, name: &str) -> String {
+    let (folder, file) = path.rsplit_once('/').unwrap_or((".", path));
+    match file {
+        "lib.rs" | "main.rs" | "mod.rs" => format!("{folder}/{name}.rs"),
+        _ => format!("{}/{name}.rs", path.trim_end_matches(".rs")),
     }
 }
 
@@ -208,8 +239,7 @@ mod tests {
 
     #[test]
     fn what_is_under_cfg_test_is_left_out_and_counted() {
-        let source =
-            "fn a() {}\n#[cfg(test)]\nmod tests {\n    fn b() { c(); }\n}\nfn d() {}\n#[cfg(test)]\nmod e;\n";
+        let source = "fn a() {}\n#[cfg(test)]\nmod tests {\n    fn b() { c(); }\n}\nfn d() {}\n#[cfg(test)]\nmod e;\n";
         let file = File::read("a/src/b.rs", Language::Rust, source);
         assert_eq!((file.lines, file.test_lines), (8, 6));
         assert_eq!(texts(source), "fn a ( ) { } fn d ( ) { }");
@@ -223,5 +253,16 @@ mod tests {
             assert_eq!((file.test_lines, file.tokens.len()), (2, 0), "{path}");
         }
         assert_eq!(File::read("tests/guests/touch/main.rs", Language::Rust, "fn a() {}").test_lines, 0);
+    }
+
+    #[test]
+    fn a_module_declared_for_tests_is_all_tests_whatever_its_name() {
+        let source = "#[cfg(test)]\npub mod testing;\nmod vm;\n";
+        for (parent, module) in [("a/src/lib.rs", "a/src/testing.rs"), ("a/src/b.rs", "a/src/b/testing.rs")] {
+            let mut files = [parent, module, "a/src/vm.rs"].map(|path| File::read(path, Language::Rust, "fn a() {}\n"));
+            files[0] = File::read(parent, Language::Rust, source);
+            mark_test_modules(&mut files);
+            assert_eq!(files.map(|file| file.lines - file.test_lines), [1, 0, 1], "{parent}");
+        }
     }
 }

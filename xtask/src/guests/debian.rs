@@ -53,10 +53,7 @@ mod tests {
         std::fs::create_dir(root.path().join("boot")).expect("boot");
         std::fs::write(root.path().join("boot/System.map-6.1.0-42-cloud-amd64"), "").expect("a file");
         let missing = find(root.path(), &CLOUD).expect_err("no kernel there");
-        assert!(
-            missing.to_string().contains("linux-image-cloud-amd64 has no file boot/vmlinuz-"),
-            "{missing}"
-        );
+        assert!(missing.to_string().contains("linux-image-cloud-amd64 has no file boot/vmlinuz-"), "{missing}");
         let kernel = root.path().join("boot/vmlinuz-6.1.0-42-cloud-amd64");
         std::fs::write(&kernel, "").expect("a file");
         assert_eq!(find(root.path(), &CLOUD).expect("the kernel"), kernel);

@@ -65,10 +65,8 @@ fn configuration(job: &Job<'_>, com1: &str) -> String {
 pub fn last_words(dir: &Path) -> Option<String> {
     let log = String::from_utf8_lossy(&std::fs::read(dir.join("bochs.log")).ok()?).into_owned();
     let telling = |line: &&str| {
-        let told = line.contains("PANIC")
-            || line.starts_with('e')
-            || line.contains(">>PANIC<<")
-            || line.starts_with('p');
+        let told =
+            line.contains("PANIC") || line.starts_with('e') || line.contains(">>PANIC<<") || line.starts_with('p');
         told || line.contains("VMFAIL") || line.contains("VMENTER") || line.contains("shutdown")
     };
     let lines: Vec<&str> = log.lines().filter(telling).collect();

@@ -79,12 +79,6 @@ pub fn start(job: &Job<'_>, accelerator: Accelerator) -> anyhow::Result<Running>
         Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host,+vmx"],
         Accelerator::Tcg => ["-accel", "tcg", "-cpu", "max"],
     });
-    command
-        .args(COMMON)
-        .arg("-m")
-        .arg(job.memory.to_string())
-        .arg("-cdrom")
-        .arg(job.iso)
-        .current_dir(job.dir);
+    command.args(COMMON).arg("-m").arg(job.memory.to_string()).arg("-cdrom").arg(job.iso).current_dir(job.dir);
     Running::start(command, Console::Pipes, &job.dir.join("qemu.out"))
 }

@@ -53,10 +53,9 @@ pub fn packages(wanted: &[Package]) -> anyhow::Result<()> {
     })?;
     match absent.iter().find(|package| !is_there(package)) {
         None => Ok(()),
-        Some(package) => Err(status::missing(format!(
-            "{} is installed, but {} is still not there",
-            package.name, package.probe
-        ))),
+        Some(package) => {
+            Err(status::missing(format!("{} is installed, but {} is still not there", package.name, package.probe)))
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::progress::{say, step};
 use crate::status;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 /// The target that kernel and servers are built for: soft-float, no red zone.
 pub const TARGET: &str = "x86_64-unknown-none";
@@ -54,8 +55,7 @@ const LLD: &[Package] = &[Package { name: "lld", probe: "/usr/bin/ld.lld", why: 
 /// # Errors
 /// Status 3 when neither can be had.
 pub fn linker() -> anyhow::Result<PathBuf> {
-    let sysroot =
-        Command::new("rustc").args(["--print", "sysroot"]).current_dir(crate::paths::root()).output();
+    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).current_dir(crate::paths::root()).output();
     if let Ok(output) = sysroot {
         let own = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
             .join("lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld");
@@ -67,11 +67,22 @@ pub fn linker() -> anyhow::Result<PathBuf> {
     Ok(PathBuf::from(LLD[0].probe))
 }
 
-/// Makes sure that the bare-metal target can be built.
+/// Makes sure that the bare-metal target can be built; looks once in a run of xtask.
 ///
 /// # Errors
 /// Status 3 when neither way can be had, with the commands to run.
 pub fn toolchain(choice: Choice) -> anyhow::Result<Toolchain> {
+    static FOUND: Mutex<Option<(Choice, Toolchain)>> = Mutex::new(None);
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, toolchain)) = found.filter(|(for_choice, _)| *for_choice == choice) {
+        return Ok(toolchain);
+    }
+    let toolchain = find(choice)?;
+    *found = Some((choice, toolchain));
+    Ok(toolchain)
+}
+
+fn find(choice: Choice) -> anyhow::Result<Toolchain> {
     match choice {
         Choice::Auto => auto(),
         Choice::Rustup => {
@@ -88,9 +99,7 @@ fn auto() -> anyhow::Result<Toolchain> {
     if has_target() || add_target() {
         return Ok(Toolchain::Rustup);
     }
-    say(
-        "rustup cannot provide the target here: taking Debian's compiler and the sources of its standard library",
-    );
+    say("rustup cannot provide the target here: taking Debian's compiler and the sources of its standard library");
     debian()
 }
 

@@ -123,9 +123,7 @@ impl<'a> Section<'a> {
     pub fn frames(&self, key: &str) -> anyhow::Result<u32> {
         let text = self.needed(key, units::SIZE)?;
         let frames = units::frames(text).and_then(|frames| u32::try_from(frames).ok());
-        frames.ok_or_else(|| {
-            self.wrong(key, &format!("\"{text}\" is no size of whole 4 KiB frames"), units::SIZE)
-        })
+        frames.ok_or_else(|| self.wrong(key, &format!("\"{text}\" is no size of whole 4 KiB frames"), units::SIZE))
     }
 
     /// A list of texts; empty when it is not there. A single text is a list of one.
@@ -140,7 +138,9 @@ impl<'a> Section<'a> {
             Some(other) => return Err(self.wrong(key, &format!("{other} is no list"), "a list of texts in quotes")),
         };
         list.iter()
-            .map(|item| item.as_str().ok_or_else(|| self.wrong(key, &format!("{item} is no text"), "a list of texts in quotes")))
+            .map(|item| {
+                item.as_str().ok_or_else(|| self.wrong(key, &format!("{item} is no text"), "a list of texts in quotes"))
+            })
             .collect()
     }
 

@@ -51,8 +51,7 @@ fn image_source(section: &Section<'_>, image: &str) -> anyhow::Result<Source> {
 }
 
 fn images_known() -> String {
-    let servers =
-        std::fs::read_dir(paths::root().join("servers")).into_iter().flatten().filter_map(Result::ok);
+    let servers = std::fs::read_dir(paths::root().join("servers")).into_iter().flatten().filter_map(Result::ok);
     let mut names: Vec<String> = servers
         .filter(|entry| entry.path().join("src/main.rs").exists())
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
@@ -67,9 +66,7 @@ fn memory(section: &Section<'_>, name: &str, guests: &[Memory]) -> anyhow::Resul
     let mut frames = 0u64;
     for term in text.split('+').map(str::trim) {
         frames += match term {
-            "guests" => {
-                guests.iter().filter(|vm| vm.pager.as_deref() == Some(name)).map(|vm| vm.frames).sum()
-            }
+            "guests" => guests.iter().filter(|vm| vm.pager.as_deref() == Some(name)).map(|vm| vm.frames).sum(),
             size => units::frames(size).ok_or_else(wrong)?,
         };
     }
@@ -77,16 +74,11 @@ fn memory(section: &Section<'_>, name: &str, guests: &[Memory]) -> anyhow::Resul
 }
 
 fn ports(section: &Section<'_>) -> anyhow::Result<Vec<ipc_proto::manifest::Ports>> {
-    let range = |text: &str| {
-        units::ports(text).ok_or_else(|| section.wrong("ports", &format!("\"{text}\""), units::PORTS))
-    };
+    let range =
+        |text: &str| units::ports(text).ok_or_else(|| section.wrong("ports", &format!("\"{text}\""), units::PORTS));
     section.texts("ports")?.into_iter().map(range).collect()
 }
 
 fn modules(section: &Section<'_>) -> anyhow::Result<Vec<Name>> {
-    section
-        .texts("modules")?
-        .into_iter()
-        .map(|name| section.bounded("modules", &super::module_name(name)))
-        .collect()
+    section.texts("modules")?.into_iter().map(|name| section.bounded("modules", &super::module_name(name))).collect()
 }

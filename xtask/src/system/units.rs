@@ -60,8 +60,7 @@ mod tests {
         assert_eq!(size("512 MiB"), Some(512 << 20));
         assert_eq!(size("512MiB"), Some(512 << 20));
         assert_eq!(size("64 frames"), Some(64 * 4096));
-        for wrong in ["512", "512 MB", "MiB", "-1 MiB", "1.5 GiB", "", "99999999999999999999 GiB", "1 MiB x"]
-        {
+        for wrong in ["512", "512 MB", "MiB", "-1 MiB", "1.5 GiB", "", "99999999999999999999 GiB", "1 MiB x"] {
             assert_eq!(size(wrong), None, "{wrong}");
         }
     }

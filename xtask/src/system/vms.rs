@@ -87,9 +87,7 @@ fn protocol(section: &Section<'_>) -> anyhow::Result<Option<BootProtocol>> {
         Some("linux") => Ok(Some(BootProtocol::Linux)),
         Some("multiboot") => Ok(Some(BootProtocol::Multiboot)),
         Some("flat") => Ok(Some(BootProtocol::Flat)),
-        Some(other) => {
-            Err(section.wrong("protocol", &format!("\"{other}\""), "auto, linux, multiboot, flat"))
-        }
+        Some(other) => Err(section.wrong("protocol", &format!("\"{other}\""), "auto, linux, multiboot, flat")),
     }
 }
 
@@ -102,13 +100,10 @@ pub fn detect(kernel: &[u8]) -> BootProtocol {
     }
     let head = &kernel[..kernel.len().min(8192)];
     let word = |bytes: &[u8], at: usize| {
-        bytes
-            .get(at..at + 4)
-            .map_or(0, |word| word.iter().rev().fold(0u32, |all, byte| all << 8 | u32::from(*byte)))
+        bytes.get(at..at + 4).map_or(0, |word| word.iter().rev().fold(0u32, |all, byte| all << 8 | u32::from(*byte)))
     };
     let header = |bytes: &[u8]| {
-        word(bytes, 0) == 0x1bad_b002
-            && word(bytes, 0).wrapping_add(word(bytes, 4)).wrapping_add(word(bytes, 8)) == 0
+        word(bytes, 0) == 0x1bad_b002 && word(bytes, 0).wrapping_add(word(bytes, 4)).wrapping_add(word(bytes, 8)) == 0
     };
     let multiboot = (0..head.len().saturating_sub(11)).step_by(4).any(|at| header(&head[at..]));
     if multiboot { BootProtocol::Multiboot } else { BootProtocol::Flat }

@@ -45,8 +45,7 @@ struct Tally {
 
 impl Tally {
     fn line(&mut self, line: &str, report: &mut Report) {
-        if let Some((name, "FAILED")) = line.strip_prefix("test ").and_then(|test| test.rsplit_once(" ... "))
-        {
+        if let Some((name, "FAILED")) = line.strip_prefix("test ").and_then(|test| test.rsplit_once(" ... ")) {
             self.failed += 1;
             report.failed(&format!("{NAME}::{name}"), "see above or below");
         } else if let Some((passed, ignored)) = result(line) {
@@ -63,9 +62,7 @@ impl Tally {
 /// Passed and ignored, of `test result: ok. 12 passed; 0 failed; 1 ignored; ...`.
 fn result(line: &str) -> Option<(usize, usize)> {
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
-    let count = |what: &str| {
-        counts.split("; ").find_map(|part| part.strip_suffix(what)?.trim().parse::<usize>().ok())
-    };
+    let count = |what: &str| counts.split("; ").find_map(|part| part.strip_suffix(what)?.trim().parse::<usize>().ok());
     Some((count(" passed")?, count(" ignored")?))
 }
 

@@ -195,10 +195,7 @@ impl Seen {
     /// It did not, or was not asked.
     pub fn ledger_matches(&self) -> anyhow::Result<&Self> {
         let matches = self.value("ledger_matches_ept")?;
-        self.holds(
-            *matches == Value::Bool(true),
-            &format!("ledger_matches_ept should be true, not {matches}"),
-        )
+        self.holds(*matches == Value::Bool(true), &format!("ledger_matches_ept should be true, not {matches}"))
     }
 
     /// The number that follows `before` on the guest's console.
@@ -268,18 +265,9 @@ mod tests {
         assert!(seen.ends(Status::Failed).is_ok() && seen.ends(Status::Done).is_err());
         assert!(seen.shows("pass 1 ok").is_ok() && seen.shows("pass 2 ok").is_err());
         assert!(seen.tells("nothing maps").is_ok() && seen.tells("registers").is_err());
-        assert!(
-            seen.figure("faults.count").is_ok_and(|count| count == 3)
-                && seen.figure("faults.grants").is_err()
-        );
-        assert!(
-            seen.number_after("pages=").is_ok_and(|pages| pages == 94278)
-                && seen.number_after("ok ok").is_err()
-        );
-        assert!(
-            seen.number_before(" ok 00").is_ok_and(|pass| pass == 1)
-                && seen.number_before("nothing").is_err()
-        );
+        assert!(seen.figure("faults.count").is_ok_and(|count| count == 3) && seen.figure("faults.grants").is_err());
+        assert!(seen.number_after("pages=").is_ok_and(|pages| pages == 94278) && seen.number_after("ok ok").is_err());
+        assert!(seen.number_before(" ok 00").is_ok_and(|pass| pass == 1) && seen.number_before("nothing").is_err());
         assert!(seen.ledger_matches().is_err());
     }
 

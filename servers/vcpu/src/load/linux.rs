@@ -73,9 +73,7 @@ impl Setup {
         let word = |offset| field(file, offset, PART).map(u16::from_le_bytes);
         let double = |offset| field(file, offset, PART).map(u32::from_le_bytes);
         if word(offset::BOOT_FLAG)? != BOOT_MAGIC || field(file, offset::HEADER, PART)? != HEADER_MAGIC {
-            return Err(LoadError::Malformed(
-                "no Linux bzImage: the setup header's magic numbers are missing",
-            ));
+            return Err(LoadError::Malformed("no Linux bzImage: the setup header's magic numbers are missing"));
         }
         let version = word(offset::VERSION)?;
         if version < 0x202 || byte(offset::LOAD_FLAGS)? & LOADED_HIGH == 0 {
@@ -90,16 +88,11 @@ impl Setup {
         };
         Ok(Self {
             version,
-            header_end: (offset::HEADER + usize::from(byte(offset::HEADER_LENGTH)?))
-                .min(offset::HEADER_LIMIT),
+            header_end: (offset::HEADER + usize::from(byte(offset::HEADER_LENGTH)?)).min(offset::HEADER_LIMIT),
             code_offset: (sectors + 1) * 512,
             relocatable: since(0x205) && byte(offset::RELOCATABLE)? != 0,
             alignment: if since(0x205) { u64::from(double(offset::ALIGNMENT)?).max(0x1000) } else { HIGH },
-            preferred: if since(0x20a) {
-                field(file, offset::PREFERRED, PART).map(u64::from_le_bytes)?
-            } else {
-                HIGH
-            },
+            preferred: if since(0x20a) { field(file, offset::PREFERRED, PART).map(u64::from_le_bytes)? } else { HIGH },
             init_size: if since(0x20a) { u64::from(double(offset::INIT_SIZE)?) } else { 0 },
             initrd_max: if since(0x203) { u64::from(double(offset::INITRD_MAX)?) } else { 0x37ff_ffff },
             command_line_max: if since(0x206) { double(offset::COMMAND_LINE_MAX)? as usize } else { 255 },
@@ -160,11 +153,8 @@ pub fn load(image: &Image<'_>, memory: &mut dyn GuestMemory) -> Result<VcpuState
 }
 
 fn enter(setup: &Setup, start: u64, memory: &mut dyn GuestMemory) -> Result<VcpuState, LoadError> {
-    let mut state = if setup.has_64_bit_entry {
-        start::long_mode(start + ENTRY_64)
-    } else {
-        start::protected_mode(start, memory)?
-    };
+    let mut state =
+        if setup.has_64_bit_entry { start::long_mode(start + ENTRY_64) } else { start::protected_mode(start, memory)? };
     state.gprs.rsi = BOOT_DATA;
     Ok(state)
 }
@@ -192,9 +182,8 @@ struct ZeroPage([u8; 4096]);
 impl ZeroPage {
     /// All zeros but for the setup header.
     fn new(file: &[u8], setup: &Setup) -> Result<Self, LoadError> {
-        let header = file
-            .get(offset::SETUP_SECTORS..setup.header_end)
-            .ok_or(LoadError::Truncated("the setup header"))?;
+        let header =
+            file.get(offset::SETUP_SECTORS..setup.header_end).ok_or(LoadError::Truncated("the setup header"))?;
         let mut page = Self([0; 4096]);
         page.put(offset::SETUP_SECTORS, header);
         page.put(offset::LOADER, &[LOADER_UNDEFINED]);

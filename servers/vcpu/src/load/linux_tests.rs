@@ -93,10 +93,7 @@ fn the_memory_map_is_the_machines() {
         .iter()
         .map(|entry| ({ entry.addr }, { entry.size }, { entry.r#type }))
         .collect();
-    assert_eq!(
-        entries,
-        [(0, 0x9_fc00, 1), (0x9_fc00, 0x400, 2), (0xc_0000, 0x4_0000, 2), (MIB, 63 * MIB, 1)]
-    );
+    assert_eq!(entries, [(0, 0x9_fc00, 1), (0x9_fc00, 0x400, 2), (0xc_0000, 0x4_0000, 2), (MIB, 63 * MIB, 1)]);
     assert_eq!({ params.alt_mem_k }, 63 * 1024);
 }
 
@@ -116,8 +113,7 @@ fn what_follows_the_header_in_the_file_does_not_reach_the_zero_page() {
 #[test]
 fn the_initrd_is_as_high_as_the_kernel_allows_and_page_aligned() {
     let initrd = std::vec![0x5a; 10_000];
-    let Loaded { memory, params, .. } =
-        try_load(&bz_image(modern()), &[("initrd", &initrd)], "", 64).unwrap();
+    let Loaded { memory, params, .. } = try_load(&bz_image(modern()), &[("initrd", &initrd)], "", 64).unwrap();
     let (at, len) = (u64::from(params.hdr.ramdisk_image), { params.hdr.ramdisk_size });
     assert_eq!((at, len), (64 * MIB - 0x3000, 10_000));
     assert_eq!(bytes(&memory, at, 10_000), initrd);
@@ -168,10 +164,7 @@ fn a_kernel_that_can_be_moved_is_moved_when_its_place_is_not_there() {
     let moved = setup_header { init_size: 0x10_0000, ..modern() };
     assert_eq!(try_load(&bz_image(moved), &[], "", 8).unwrap().state.rip, 0x20_0200);
     let fixed = setup_header { relocatable_kernel: 0, ..moved };
-    assert!(matches!(
-        try_load(&bz_image(fixed), &[], "", 8),
-        Err(LoadError::NoRoom("the kernel", 0x100_0000, _))
-    ));
+    assert!(matches!(try_load(&bz_image(fixed), &[], "", 8), Err(LoadError::NoRoom("the kernel", 0x100_0000, _))));
     assert!(matches!(try_load(&bz_image(modern()), &[], "", 4), Err(LoadError::NoRoom(..))));
 }
 

@@ -115,8 +115,7 @@ fn load_by_header(
     addresses: Addresses,
     memory: &mut dyn GuestMemory,
 ) -> Result<(u64, u64), LoadError> {
-    const WRONG: LoadError =
-        LoadError::Malformed("the addresses in the multiboot header contradict each other");
+    const WRONG: LoadError = LoadError::Malformed("the addresses in the multiboot header contradict each other");
     let before_header = addresses.header.checked_sub(addresses.load).ok_or(WRONG)?;
     let first = at.checked_sub(before_header as usize).ok_or(WRONG)?;
     let rest = &image.kernel[first..];
@@ -124,8 +123,7 @@ fn load_by_header(
         rest
     } else {
         let len = addresses.load_end.checked_sub(addresses.load).ok_or(WRONG)?;
-        rest.get(..len as usize)
-            .ok_or(LoadError::Truncated("what the multiboot header says is to be loaded"))?
+        rest.get(..len as usize).ok_or(LoadError::Truncated("what the multiboot header says is to be loaded"))?
     };
     let start = u64::from(addresses.load);
     let end = (start + bytes.len() as u64).max(u64::from(addresses.bss_end));
@@ -136,8 +134,7 @@ fn load_by_header(
 
 /// Entry and end of an ELF kernel.
 fn load_elf(image: &Image<'_>, memory: &mut dyn GuestMemory) -> Result<(u64, u64), LoadError> {
-    const BROKEN: LoadError =
-        LoadError::Malformed("neither addresses in the multiboot header nor a whole ELF file");
+    const BROKEN: LoadError = LoadError::Malformed("neither addresses in the multiboot header nor a whole ELF file");
     let file = ElfBytes::<AnyEndian>::minimal_parse(image.kernel).map_err(|_| BROKEN)?;
     if !matches!(file.ehdr.e_machine, EM_386 | EM_X86_64) {
         return Err(LoadError::Malformed("an ELF file for another kind of CPU"));
@@ -148,8 +145,7 @@ fn load_elf(image: &Image<'_>, memory: &mut dyn GuestMemory) -> Result<(u64, u64
         if segment.p_memsz == 0 {
             continue;
         }
-        let bytes =
-            file.segment_data(&segment).map_err(|_| LoadError::Truncated("a segment of the ELF file"))?;
+        let bytes = file.segment_data(&segment).map_err(|_| LoadError::Truncated("a segment of the ELF file"))?;
         let len = segment.p_memsz.max(segment.p_filesz);
         let wraps = LoadError::Malformed("a segment of the ELF file goes beyond the address space");
         let segment_end = segment.p_paddr.checked_add(len).ok_or(wraps)?;

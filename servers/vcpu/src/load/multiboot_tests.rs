@@ -37,16 +37,7 @@ fn elf32(entry: u32, flags: u32, segments: &[Segment<'_>]) -> Vec<u8> {
     let mut offset = 52 + 32 * segments.len() as u32 + 12;
     for segment in segments {
         let len = segment.bytes.len() as u32;
-        file.extend(words(&[
-            1,
-            offset,
-            segment.virtual_address,
-            segment.physical,
-            len,
-            segment.memory,
-            7,
-            4,
-        ]));
+        file.extend(words(&[1, offset, segment.virtual_address, segment.physical, len, segment.memory, 7, 4]));
         offset += len;
     }
     file.extend(words(&header(flags)));
@@ -116,10 +107,7 @@ fn the_memory_map_has_one_entry_for_each_range() {
         next += u64::from(word(&memory, next)) + 4;
     }
     assert_eq!(next, at + u64::from(len));
-    assert_eq!(
-        entries,
-        [(0, 0x9_fc00, 1), (0x9_fc00, 0x400, 2), (0xc_0000, 0x4_0000, 2), (MIB, 15 * MIB, 1)]
-    );
+    assert_eq!(entries, [(0, 0x9_fc00, 1), (0x9_fc00, 0x400, 2), (0xc_0000, 0x4_0000, 2), (MIB, 15 * MIB, 1)]);
 }
 
 #[test]
@@ -181,10 +169,7 @@ fn bad_kernels_are_refused_in_words() {
     assert!(refusal(&other_cpu).contains("another kind of CPU"));
     let truncated = kernel(b"code");
     assert!(refusal(&truncated[..truncated.len() - 2]).contains("file ends"));
-    assert!(
-        refusal(&elf32(0, 3, &[])).contains("nothing to load")
-            || refusal(&elf32(0, 3, &[])).contains("whole")
-    );
+    assert!(refusal(&elf32(0, 3, &[])).contains("nothing to load") || refusal(&elf32(0, 3, &[])).contains("whole"));
 }
 
 #[test]

@@ -94,9 +94,9 @@ impl Console {
         ready.then(|| port::read(COM1))
     }
 
-    /// When this wants to be called again, with or without bytes left to send.
-    pub fn deadline(&self, bytes_left: bool) -> Option<u64> {
-        let send = bytes_left.then_some(self.look);
+    /// When this wants to be called again, for what is left to send and for what may be typed.
+    pub fn deadline<const N: usize>(&self, sent: &Deque<u8, N>) -> Option<u64> {
+        let send = (!sent.is_empty()).then_some(self.look);
         let poll = self.poll.map(|(_, next)| next);
         send.into_iter().chain(poll).min()
     }

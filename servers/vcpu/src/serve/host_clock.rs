@@ -1,7 +1,7 @@
 //! The date at which the guest is switched on: the host's, where the manifest gives its clock.
 
 use rt::{Task, port};
-use vcpu::rtc::Date;
+use vcpu::date::Date;
 
 const INDEX: u16 = 0x70;
 const DATA: u16 = 0x71;

@@ -52,9 +52,8 @@ pub fn main(task: Task) -> ! {
 /// The one VM that names this task as its server.
 fn served_vm(vms: &[u8], manifest: &Manifest, task: usize) -> Option<u16> {
     let name = &manifest.tasks.get(task)?.name;
-    let mut served = vms
-        .iter()
-        .filter(|vm| manifest.vms.get(usize::from(**vm)).is_some_and(|entry| entry.server == *name));
+    let mut served =
+        vms.iter().filter(|vm| manifest.vms.get(usize::from(**vm)).is_some_and(|entry| entry.server == *name));
     match (served.next(), served.next()) {
         (Some(vm), None) => Some(u16::from(*vm)),
         _ => None,
@@ -131,8 +130,11 @@ impl Server {
     fn after(&mut self, now: u64) {
         let sent = self.machine.bus.uart.sent();
         self.console.put(sent, now);
-        let console = self.console.deadline(!sent.is_empty());
+        let console = self.console.deadline(sent);
         let wanted = [self.machine.bus.deadline(), console].into_iter().flatten().min().unwrap_or(0);
+        if wanted == 0 && self.machine.is_halted() {
+            self.end(&Ending::Stranded);
+        }
         if wanted != self.armed {
             self.armed = wanted;
             rt::timer(wanted);

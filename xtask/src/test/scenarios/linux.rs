@@ -19,10 +19,8 @@ const LONG_PAGES: u64 = 2048 << 8;
 /// from the pager.
 pub fn debian(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let (trial, ram) = match bench.length {
-        Length::Short => (Trial::of("linux").within(480), PAGES),
-        Length::Full => {
-            (Trial::of("linux").set("vm.memory=2 GiB").set("vm.tables=2048").within(1800), LONG_PAGES)
-        }
+        Length::Short => (Trial::of("linux").within(900), PAGES),
+        Length::Full => (Trial::of("linux").set("vm.memory=2 GiB").set("vm.tables=2048").within(1800), LONG_PAGES),
     };
     let seen = trial.run(bench, name)?;
     all_checks_passed(&seen, ram)
@@ -31,7 +29,7 @@ pub fn debian(bench: &Bench, name: &str) -> anyhow::Result<String> {
 /// The kernel that Debian builds for PCs, with all that the small one leaves out.
 pub fn generic(bench: &Bench, name: &str) -> anyhow::Result<String> {
     const GENERIC_PAGES: u64 = 320 << 8;
-    let trial = Trial::of("linux").set("vm.kernel=debian-generic").set("vm.memory=320 MiB").within(600);
+    let trial = Trial::of("linux").set("vm.kernel=debian-generic").set("vm.memory=320 MiB").within(900);
     let seen = trial.run(bench, name)?;
     seen.holds(!seen.shown().contains("cloud-amd64"), "it should be another kernel")?;
     all_checks_passed(&seen, GENERIC_PAGES)
@@ -39,8 +37,7 @@ pub fn generic(bench: &Bench, name: &str) -> anyhow::Result<String> {
 
 /// With `--interactive` there is a shell: what a person types reaches it, and its answer the person.
 pub fn shell(bench: &Bench, name: &str) -> anyhow::Result<String> {
-    let mut person =
-        Typing::start("linux --machine bochs --timeout 400 --set 'vm.memory=256 MiB'", bench, name)?;
+    let mut person = Typing::start("linux --machine bochs --timeout 400 --set 'vm.memory=256 MiB'", bench, name)?;
     person.sees("guest:/root# ", Duration::from_secs(300))?;
     person.types("echo sum=$((6000 + 13)) in=$PWD\r")?;
     person.sees("sum=6013 in=/root", ANSWER)?;
@@ -61,17 +58,11 @@ fn all_checks_passed(seen: &Seen, ram: u64) -> anyhow::Result<String> {
     seen.ends(Status::Done)?.shows("Linux version ")?.shows("debian-kernel@lists.debian.org")?;
     seen.shows("checksum pass 1 ok ")?.shows("checksum pass 2 ok ")?.shows("init: all checks passed")?;
     let pages = seen.number_after("pages=")?;
-    seen.holds(
-        pages * 100 >= ram * 70,
-        &format!("the pattern filled {pages} of {ram} pages, less than 70 %"),
-    )?;
+    seen.holds(pages * 100 >= ram * 70, &format!("the pattern filled {pages} of {ram} pages, less than 70 %"))?;
     let slept = seen.number_after("init: sleep 1 took ")?;
     seen.holds((900..=1500).contains(&slept), &format!("sleep 1 took {slept} ms of the guest's time"))?;
     let (faults, granted) = (seen.figure("faults.count")?, seen.figure("faults.pages_granted")?);
-    seen.holds(
-        granted >= pages,
-        &format!("the pattern took {pages} pages, and the pager granted {granted}"),
-    )?;
+    seen.holds(granted >= pages, &format!("the pattern took {pages} pages, and the pager granted {granted}"))?;
     let ticks = seen.figure("faults.ticks_p50")?;
     seen.holds(
         ticks <= FAULT_TICKS,

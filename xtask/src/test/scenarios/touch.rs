@@ -37,29 +37,17 @@ pub fn everything(bench: &Bench, name: &str) -> anyhow::Result<String> {
 
 /// The guest ends well, and what it touched was granted by the pager: how many checks it made, how many faults.
 pub fn checks_hold(seen: &Seen) -> anyhow::Result<(u64, u64)> {
-    seen.ends(Status::Done)?
-        .shows(" checks passed, 0 failed")?
-        .shows("touch: ports: this line is one string")?;
+    seen.ends(Status::Done)?.shows(" checks passed, 0 failed")?.shows("touch: ports: this line is one string")?;
     seen.holds(!seen.shown().contains("FAILED"), "no check of the guest's should fail")?;
     let passed =
-        seen.shown().lines().filter(|line| line.starts_with("touch: ") && line.ends_with(" ok")).count()
-            as u64;
+        seen.shown().lines().filter(|line| line.starts_with("touch: ") && line.ends_with(" ok")).count() as u64;
     let counted = seen.number_before(" checks passed")?;
-    seen.holds(
-        passed == counted && passed >= 30,
-        &format!("{passed} lines say ok, and the guest counted {counted}"),
-    )?;
+    seen.holds(passed == counted && passed >= 30, &format!("{passed} lines say ok, and the guest counted {counted}"))?;
     let touched = seen.number_before(" distinct pages touched")?;
     let (faults, granted) = (seen.figure("faults.count")?, seen.figure("faults.pages_granted")?);
     seen.holds(touched >= 1100, &format!("{touched} pages touched are too few to tell"))?;
-    seen.holds(
-        granted >= touched,
-        &format!("{touched} pages were touched, and the pager granted {granted}"),
-    )?;
-    seen.holds(
-        faults >= touched,
-        &format!("{touched} pages were touched for the first time, with {faults} faults"),
-    )?;
+    seen.holds(granted >= touched, &format!("{touched} pages were touched, and the pager granted {granted}"))?;
+    seen.holds(faults >= touched, &format!("{touched} pages were touched for the first time, with {faults} faults"))?;
     seen.ledger_matches()?;
     Ok((passed, faults))
 }

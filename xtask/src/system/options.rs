@@ -1,0 +1,77 @@
+//! `[task.NAME.options]`: what a server itself reads. What the servers of this repository understand is known here,
+//! so that a mistake is found before anything is booted; any other server gets what is there.
+
+use super::section::Section;
+use ipc_proto::manifest::Setting;
+use vmm_mm::policy;
+
+/// What an option may be.
+#[derive(Clone, Copy, Debug)]
+enum Allowed {
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A whole number from 1 to that.
+    Number(u64),
+}
+
+/// The options of the servers of this repository.
+const KNOWN: &[(&str, &[(&str, Allowed)])] = &[
+    ("vmm-mm", &[("policy", Allowed::Word(policy::Chosen::NAMES))]),
+    ("vcpu", &[("console.poll_ms", Allowed::Number(1000))]),
+];
+
+/// The options of a task that runs `image`.
+///
+/// # Errors
+/// The first mistake, with what is allowed.
+pub fn read(section: &Section<'_>, image: &str) -> anyhow::Result<Vec<Setting>> {
+    let settings = flat(section)?;
+    let Some((_, known)) = KNOWN.iter().find(|(server, _)| *server == image) else { return Ok(settings) };
+    for setting in &settings {
+        let Some((_, allowed)) = known.iter().find(|(key, _)| *key == setting.key) else {
+            let keys: Vec<&str> = known.iter().map(|(key, _)| *key).collect();
+            return Err(section.wrong(&setting.key, "unknown option", &keys.join(", ")));
+        };
+        allowed.check(section, setting)?;
+    }
+    Ok(settings)
+}
+
+impl Allowed {
+    fn check(self, section: &Section<'_>, setting: &Setting) -> anyhow::Result<()> {
+        let value = setting.value.as_str();
+        let (right, allowed) = match self {
+            Self::Word(words) => (words.contains(&value), words.join(", ")),
+            Self::Number(most) => {
+                let right = value.parse().is_ok_and(|number: u64| (1..=most).contains(&number));
+                (right, format!("a whole number from 1 to {most}"))
+            }
+        };
+        if right { Ok(()) } else { Err(section.wrong(&setting.key, &format!("\"{value}\""), &allowed)) }
+    }
+}
+
+/// Options are texts, numbers, yes or no; a table makes the keys in it dotted.
+fn flat(section: &Section<'_>) -> anyhow::Result<Vec<Setting>> {
+    let mut settings = Vec::new();
+    for key in section.keys() {
+        let value = match section.value(key) {
+            Some(toml::Value::String(text)) => text.clone(),
+            Some(toml::Value::Integer(number)) => number.to_string(),
+            Some(toml::Value::Boolean(yes)) => yes.to_string(),
+            Some(toml::Value::Table(_)) => {
+                for below in flat(&section.table(key)?)? {
+                    let key = section.bounded(key, &format!("{key}.{}", below.key))?;
+                    settings.push(Setting { key, value: below.value });
+                }
+                continue;
+            }
+            Some(other) => {
+                return Err(section.wrong(key, &format!("{other}"), "text, a whole number, true, false"));
+            }
+            None => continue,
+        };
+        settings.push(Setting { key: section.bounded(key, key)?, value: section.bounded(key, &value)? });
+    }
+    Ok(settings)
+}
