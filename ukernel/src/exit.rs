@@ -69,7 +69,7 @@ pub fn guest_left(core: &mut Core) -> Next {
 #[cold]
 pub fn entry_refused(core: &mut Core) -> Next {
     let Context::Vcpu(id) = core.current else { return core.pick() };
-    let error = core.vcpus[usize::from(id)].cpu.instruction_error();
+    let error = core.vcpus[usize::from(id)].cpu.refused();
     ask_server(core, id, Exit::EntryFailed(error, 0))
 }
 

@@ -29,6 +29,8 @@ const GUESTS: &[(&str, Source)] = &[
     ("touch", Source::Ours(ours::TOUCH)),
     ("touch-triple-fault", Source::Ours(ours::TRIPLE_FAULT)),
     ("touch-forever", Source::Ours(ours::FOREVER)),
+    ("bench", Source::Ours(ours::BENCH)),
+    ("bench-runs", Source::Ours(ours::BENCH_RUNS)),
     ("multiboot-check", Source::Ours(ours::MULTIBOOT)),
     ("multiboot-module", Source::Module),
     ("initramfs-check", Source::Initramfs(initramfs::CHECK)),

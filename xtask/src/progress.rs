@@ -2,7 +2,15 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+static PLAIN: AtomicBool = AtomicBool::new(false);
+
+/// From now on lines only, also on a terminal.
+pub fn plain() {
+    PLAIN.store(true, Ordering::Relaxed);
+}
 
 /// Runs `work` and shows that it is under way, and how long it took when it is done.
 ///
@@ -26,7 +34,7 @@ pub fn say(line: &str) {
 }
 
 fn spinner(what: &str) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
+    if PLAIN.load(Ordering::Relaxed) || !std::io::stderr().is_terminal() {
         say(&format!("{what} ..."));
         return ProgressBar::hidden();
     }

@@ -6,7 +6,7 @@ mod watch;
 
 use crate::image::{self, Choice};
 use crate::machine::{self, Job, Keyboard, Machine};
-use crate::progress::say;
+use crate::progress::{self, say};
 use crate::status::Status;
 use crate::summary::{self, Facts, Figures};
 use crate::system::{self, Console, Request, System};
@@ -118,6 +118,9 @@ impl Outcome {
 /// # Errors
 /// What kept the system from being started.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
+    if args.headless {
+        progress::plain();
+    }
     let console = if args.interactive { Console::Interactive } else { Console::Watched };
     let options = Options {
         request: Request { system: args.system.clone(), set: args.choice.changes()?, console },

@@ -48,10 +48,6 @@ pub mod need {
         },
         Package { name: "seabios", probe: "/usr/share/seabios/bios-256k.bin", why: "QEMU's BIOS" },
     ];
-
-    /// To make initramfs archives.
-    pub const BUSYBOX: &[Package] =
-        &[Package { name: "busybox-static", probe: "/bin/busybox", why: "the guest's user space" }];
 }
 
 /// Whether a program of that name is in `PATH`.

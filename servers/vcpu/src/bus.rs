@@ -8,6 +8,7 @@ use crate::pit::Pit;
 use crate::power::{self, Power, PowerEvent};
 use crate::rtc::Rtc;
 use crate::tally::Tally;
+use crate::test_device::{self, Asked, TestDevice};
 use crate::uart::{Line, Uart};
 
 /// The interrupt lines.
@@ -34,6 +35,7 @@ pub struct Bus {
     keyboard: Keyboard,
     power: Power,
     fw_cfg: FwCfg,
+    test_device: TestDevice,
     /// Timer ticks that are still to be delivered.
     owed_ticks: u64,
     /// Ports that nobody has.
@@ -52,6 +54,7 @@ impl Bus {
             keyboard: Keyboard::new(),
             power: Power::new(clock),
             fw_cfg: FwCfg::new(ram),
+            test_device: TestDevice::new(),
             owed_ticks: 0,
             unknown: Tally::new(),
         }
@@ -150,7 +153,7 @@ impl Bus {
                 self.drive_com1();
                 Some(value)
             }
-            fw_cfg::port::DATA => Some(self.fw_cfg.next()),
+            fw_cfg::port::DATA => Some(self.fw_cfg.next_byte()),
             0x80 | 0xed | fw_cfg::port::SELECTOR => Some(0xff),
             _ if absent(port) => Some(0xff),
             _ => self
@@ -159,7 +162,8 @@ impl Bus {
                 .or_else(|| self.pit.read(port, now))
                 .or_else(|| self.keyboard.read(port))
                 .or_else(|| self.power.read(port, now))
-                .or_else(|| self.read_clock(port, now)),
+                .or_else(|| self.read_clock(port, now))
+                .or_else(|| self.test_device.read(port)),
         }
     }
 
@@ -170,6 +174,10 @@ impl Bus {
             (fw_cfg::port::SELECTOR, _) => {
                 self.fw_cfg.select(value as u16);
                 return None;
+            }
+            // One line a port, whatever the size.
+            (test_device::port::LINES..=test_device::port::LINES_LAST, 2 | 4) => {
+                return self.output(port, 1, u32::from(value != 0), now);
             }
             // A word or double word there is meant for the PCI configuration address, not for the reset register.
             (0xcf8..=0xcfb, 2 | 4) => return None,
@@ -219,6 +227,16 @@ impl Bus {
             .write(port, value)
             .or_else(|| self.pit.write(port, value, now))
             .or_else(|| self.write_clock(port, value, now))
+            .or_else(|| self.write_test_device(port, value))
+    }
+
+    fn write_test_device(&mut self, port: u16, value: u8) -> Option<()> {
+        match self.test_device.write(port, value)? {
+            Asked::Nothing => {}
+            Asked::Raise(line) => self.pic.raise(line),
+            Asked::Lower(line) => self.pic.lower(line),
+        }
+        Some(())
     }
 
     fn read_clock(&mut self, port: u16, now: Tsc) -> Option<u8> {

@@ -158,3 +158,15 @@ fn the_clock_interrupts_on_the_slave_until_its_flags_are_read() {
     bus.advance(3 * HZ);
     assert_eq!(bus.acknowledge(), 0x28);
 }
+
+#[test]
+fn the_test_device_raises_the_line_of_its_port_and_keeps_what_is_written() {
+    let mut bus = bus();
+    assert_eq!(bus.output(0x200b, 4, 0x100, 0), None);
+    assert_eq!(bus.output(0x200b, 4, 0, 0), None);
+    assert_eq!(bus.acknowledge(), 0x2b, "the edge stays when the line falls");
+    assert!(!bus.pic.pending(), "and the ports beside it were not written");
+    assert_eq!(bus.output(0xe0, 4, 0x1234_5678, 0), None);
+    assert_eq!((bus.input(0xe0, 4, 0), bus.input(0xe1, 2, 0)), (0x1234_5678, 0x3456));
+    assert_eq!(bus.unknown.total(), 0);
+}

@@ -1,7 +1,7 @@
 //! Emulating the one instruction that touched a device: fetched through the guest's own page tables, decoded, done.
 //!
 //! The effective address is not worked out again: the exit names the guest-physical address. String instructions have
-//! two places, and are in [`crate::string`]. Segment limits are not checked.
+//! two places, and are in `string`. Segment limits are not checked.
 
 use crate::alu::{Alu, flag, mask, sign_extend};
 use crate::bus::Bus;

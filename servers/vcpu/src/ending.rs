@@ -4,7 +4,7 @@ use core::fmt;
 use heapless::Vec;
 use ipc_proto::call::End;
 use ipc_proto::refused::DenyReason;
-use ipc_proto::state::VcpuState;
+use ipc_proto::state::{Segment, StateMask, VcpuState};
 
 /// Why a VM is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,38 +92,34 @@ impl fmt::Display for Ending {
     }
 }
 
-/// Prints a guest's registers as error lines.
-pub fn log_registers(state: &VcpuState) {
+/// Prints a guest's registers as error lines: the general ones, and those of the groups `known`.
+pub fn log_registers(state: &VcpuState, known: StateMask) {
     let g = &state.gprs;
-    log::error!("rip {:016x} rsp {:016x} rflags {:08x}", state.rip, state.rsp, state.rflags);
     log::error!("rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}", g.rax, g.rbx, g.rcx, g.rdx);
     log::error!("rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}", g.rsi, g.rdi, g.rbp, g.r8);
     log::error!("r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}", g.r9, g.r10, g.r11, g.r12);
     log::error!("r13 {:016x} r14 {:016x} r15 {:016x}", g.r13, g.r14, g.r15);
-    log::error!(
-        "cr0 {:08x} cr2 {:016x} cr3 {:016x} cr4 {:08x} efer {:04x}",
-        state.cr0,
-        state.cr2,
-        state.cr3,
-        state.cr4,
-        state.efer
-    );
-    for (name, segment) in [("cs", &state.cs), ("ss", &state.ss), ("ds", &state.ds), ("tr", &state.tr)] {
-        log::error!(
-            "{name}  {:04x} base {:016x} limit {:08x} access {:05x}",
-            segment.selector,
-            segment.base,
-            segment.limit,
-            segment.access
-        );
+    if known.contains(StateMask::RFLAGS) {
+        log::error!("rflags {:08x}", state.rflags);
     }
-    log::error!(
-        "gdt {:016x}+{:04x} idt {:016x}+{:04x} interruptibility {:x} activity {}",
-        state.gdtr.base,
-        state.gdtr.limit,
-        state.idtr.base,
-        state.idtr.limit,
-        state.interruptibility,
-        state.activity
-    );
+    if known.contains(StateMask::RIP | StateMask::RSP) {
+        log::error!("rip {:016x} rsp {:016x}", state.rip, state.rsp);
+    }
+    if known.contains(StateMask::CONTROL | StateMask::EFER) {
+        let VcpuState { cr0, cr2, cr3, cr4, efer, .. } = state;
+        log::error!("cr0 {cr0:08x} cr2 {cr2:016x} cr3 {cr3:016x} cr4 {cr4:08x} efer {efer:04x}");
+    }
+    if known.contains(StateMask::SEGMENTS) {
+        let segments = [("cs", &state.cs), ("ss", &state.ss), ("ds", &state.ds), ("tr", &state.tr)];
+        for (name, Segment { selector, base, limit, access }) in segments {
+            log::error!("{name} {selector:04x} base {base:016x} limit {limit:08x} access {access:05x}");
+        }
+    }
+    if known.contains(StateMask::TABLES) {
+        let VcpuState { gdtr, idtr, .. } = state;
+        log::error!("gdt {:016x}+{:04x} idt {:016x}+{:04x}", gdtr.base, gdtr.limit, idtr.base, idtr.limit);
+    }
+    if known.contains(StateMask::ACTIVITY) {
+        log::error!("interruptibility {:x} activity {}", state.interruptibility, state.activity);
+    }
 }

@@ -41,7 +41,7 @@ impl FwCfg {
     }
 
     /// The next byte of the item; zeros behind its end, and for items that are not there.
-    pub fn next(&mut self) -> u8 {
+    pub fn next_byte(&mut self) -> u8 {
         let item = match self.selector {
             key::SIGNATURE => u64::from(u32::from_le_bytes(*b"QEMU")),
             key::ID => ID_TRADITIONAL,
@@ -62,7 +62,7 @@ mod tests {
     fn item(selector: u16) -> [u8; 10] {
         let mut device = FwCfg::new(512 << 20);
         device.select(selector);
-        [(); 10].map(|()| device.next())
+        [(); 10].map(|()| device.next_byte())
     }
 
     #[test]
@@ -81,8 +81,8 @@ mod tests {
     fn selecting_starts_again() {
         let mut device = FwCfg::new(0);
         device.select(0);
-        assert_eq!([device.next(), device.next()], *b"QE");
+        assert_eq!([device.next_byte(), device.next_byte()], *b"QE");
         device.select(0);
-        assert_eq!(device.next(), b'Q');
+        assert_eq!(device.next_byte(), b'Q');
     }
 }

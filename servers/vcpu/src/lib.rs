@@ -1,8 +1,11 @@
 //! One VM's server as a library: everything but the loop that receives and replies.
 //!
-//! Read the modules in the order a VM needs them: [`load`] puts the guest into [`memory`] and [`start`] says how the
-//! vCPU begins; then every exit comes to [`machine`], which asks [`cpuid`], [`msr`], [`control`], the port [`bus`]
-//! with its devices ([`pic`], [`pit`], [`uart`], [`rtc`], [`keyboard`], [`power`], [`fw_cfg`]). [`ending`] says why a VM is over.
+//! Read the modules in the order a VM needs them: [`load`] puts the guest and the [`acpi`] tables into [`memory`], and
+//! [`start`] says how the vCPU begins. Then every exit comes to [`machine`], which asks [`cpuid`], [`msr`], [`control`],
+//! or the port [`bus`] with its devices: [`pic`], [`pit`], [`uart`], [`rtc`], [`keyboard`], [`power`], and for test
+//! kernels [`fw_cfg`] and [`test_device`]. An access to device memory, or a string at a port, goes to [`emulate`]: it
+//! reads the [`instruction`] through the guest's own page tables ([`translate`]) and does it ([`alu`], [`mmio`],
+//! [`lapic`]). [`ending`] says why a VM is over.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -34,6 +37,7 @@ pub mod rtc;
 pub mod start;
 mod string;
 pub mod tally;
+pub mod test_device;
 pub mod translate;
 pub mod uart;
 

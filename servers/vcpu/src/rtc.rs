@@ -1,7 +1,7 @@
 //! The MC146818 real-time clock and its CMOS memory at 0x70 and 0x71.
 //!
 //! The date runs with the time-stamp counter from the moment the VM starts. Its three interrupts, IRQ 8, are in
-//! [`events`].
+//! `events`.
 
 mod events;
 

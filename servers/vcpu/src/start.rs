@@ -42,15 +42,22 @@ enum Width {
 const PRESENT_WRITABLE: u64 = 3;
 const LARGE: u64 = 1 << 7;
 
-/// Writes the descriptor table, the BIOS data that old kernels look for, and the identity map of the first 4 GiB.
+/// Writes the BIOS data that old kernels look for: COM1 first among the serial ports, and 639 KiB of conventional memory.
+///
+/// # Errors
+/// [`NotRam`] when the machine has no conventional memory.
+pub fn write_bios_data(memory: &mut dyn GuestMemory) -> Result<(), NotRam> {
+    memory.write(place::BDA, &0x3f8u16.to_le_bytes())?;
+    memory.write(place::BDA + 0x13, &639u16.to_le_bytes())
+}
+
+/// Writes the BIOS data, the descriptor table, and the identity map of the first 4 GiB.
 ///
 /// # Errors
 /// [`NotRam`] when the machine has no conventional memory.
 pub fn write_tables(memory: &mut dyn GuestMemory) -> Result<(), NotRam> {
+    write_bios_data(memory)?;
     write_gdt(memory, Width::Bits64)?;
-    // COM1 first among the serial ports, and 639 KiB of conventional memory.
-    memory.write(place::BDA, &0x3f8u16.to_le_bytes())?;
-    memory.write(place::BDA + 0x13, &639u16.to_le_bytes())?;
     memory.write(place::PML4, &(place::PDPT | PRESENT_WRITABLE).to_le_bytes())?;
     for gib in 0..4 {
         let directory = place::DIRECTORIES + gib * 0x1000;

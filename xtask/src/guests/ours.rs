@@ -44,6 +44,10 @@ pub const TOUCH: Program = Program { name: "touch", form: Form::Flat };
 pub const TRIPLE_FAULT: Program = Program { name: "touch-triple-fault", form: Form::Flat };
 /// Never ends.
 pub const FOREVER: Program = Program { name: "touch-forever", form: Form::Flat };
+/// Times what it does.
+pub const BENCH: Program = Program { name: "bench", form: Form::Flat };
+/// Times faults that the pager of `tests/stopwatch` answers.
+pub const BENCH_RUNS: Program = Program { name: "bench-runs", form: Form::Flat };
 /// Checks what a Multiboot loader left.
 pub const MULTIBOOT: Program = Program { name: "multiboot-check", form: Form::Elf32 };
 /// A Linux program: checks most of RAM with a pattern.

@@ -14,6 +14,8 @@ use std::process::Command;
 
 /// The package with the outer kernel and its modules.
 const KERNEL: &str = "linux-image-cloud-amd64";
+/// The package with the programs of the outer Linux; one file, without libraries.
+const BUSYBOX: &str = "busybox-static";
 /// KVM, in the order in which its parts are loaded; below `lib/modules/VERSION/kernel`.
 const MODULES: &[&str] = &["virt/lib/irqbypass.ko", "arch/x86/kvm/kvm.ko", "arch/x86/kvm/kvm-intel.ko"];
 /// How the line with QEMU's exit status begins.
@@ -40,8 +42,9 @@ const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=1 mitigations=off nokas
 /// # Errors
 /// Status 3 when that cannot be.
 pub fn set_up() -> anyhow::Result<()> {
-    setup::packages(&[need::BOCHS, need::IMAGE, need::QEMU, need::BUSYBOX].concat())?;
-    setup::unpacked(KERNEL).map(|_| ())
+    setup::packages(&[need::BOCHS, need::IMAGE, need::QEMU].concat())?;
+    setup::unpacked(KERNEL)?;
+    setup::unpacked(BUSYBOX).map(|_| ())
 }
 
 /// Boots the image.
@@ -80,7 +83,7 @@ fn outer_files(kernel: &Path, job: &Job<'_>) -> anyhow::Result<Vec<u8>> {
     }
     // The kernel opens it for /init before anything is mounted.
     tree.archive.device("dev/console", 5, 1);
-    tree.copy("/bin/busybox", Path::new("/bin/busybox"))?;
+    tree.copy("/bin/busybox", &the_one(&setup::unpacked(BUSYBOX)?.join("bin"), "busybox")?)?;
     let modules = the_one(&kernel.join("lib/modules"), "")?.join("kernel");
     let mut names = Vec::new();
     for module in MODULES {

@@ -38,9 +38,9 @@ fn task(name: &str, section: &Section<'_>, guests: &[Memory]) -> anyhow::Result<
     Ok((task, source))
 }
 
-/// An image is a server of this repository by name, or the path of an ELF file.
+/// An image is a program of this repository by name, or the path of an ELF file.
 fn image_source(section: &Section<'_>, image: &str) -> anyhow::Result<Source> {
-    if paths::root().join("servers").join(image).join("src/main.rs").exists() {
+    if programs().iter().any(|program| program == image) {
         return Ok(Source::Server(image.to_owned()));
     }
     let file = paths::root().join(image);
@@ -51,13 +51,19 @@ fn image_source(section: &Section<'_>, image: &str) -> anyhow::Result<Source> {
 }
 
 fn images_known() -> String {
-    let servers = std::fs::read_dir(paths::root().join("servers")).into_iter().flatten().filter_map(Result::ok);
-    let mut names: Vec<String> = servers
-        .filter(|entry| entry.path().join("src/main.rs").exists())
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+    format!("{}, or the path of an ELF file", programs().join(", "))
+}
+
+/// The servers, and the programs of the tests that take a server's place: every package there with a `main.rs`.
+fn programs() -> Vec<String> {
+    let folders = ["servers", "tests"].map(|folder| paths::root().join(folder));
+    let packages = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().filter_map(Result::ok);
+    let mut names: Vec<String> = packages
+        .filter(|package| package.path().join("src/main.rs").exists() && package.path().join("Cargo.toml").exists())
+        .map(|package| package.file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();
-    format!("{}, or the path of an ELF file", names.join(", "))
+    names
 }
 
 fn memory(section: &Section<'_>, name: &str, guests: &[Memory]) -> anyhow::Result<u32> {

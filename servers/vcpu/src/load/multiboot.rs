@@ -2,8 +2,8 @@
 //! entered in 32-bit protected mode with a description of the machine in EBX.
 
 use super::{Image, LoadError, field, place};
-use crate::memory::{GuestMemory, RangeKind};
-use crate::start::{self, place::BOOT_DATA, place::COMMAND_LINE};
+use crate::memory::{GuestMemory, HIGH, RangeKind};
+use crate::start;
 use core::ops::Range;
 use elf::ElfBytes;
 use elf::abi::{EM_386, EM_X86_64, PT_LOAD};
@@ -30,14 +30,15 @@ const INFO_MODULES: u32 = 1 << 3;
 const INFO_MEMORY_MAP: u32 = 1 << 6;
 const INFO_LOADER_NAME: u32 = 1 << 9;
 
-/// Where the parts of the information go, all below 64 KiB.
-const INFO: u64 = BOOT_DATA;
+/// Where the parts of the information go: at the end of conventional memory, as old kernels begin at its beginning.
+const INFO: u64 = 0x9_0000;
 const INFO_LEN: usize = 120;
-const MEMORY_MAP: u64 = BOOT_DATA + 0x100;
-const MODULE_LIST: u64 = BOOT_DATA + 0x200;
-const STRINGS_END: u64 = 0xb000;
-/// What lies below is the loader's: no part of a kernel may go there.
-const FIRST_FREE: u64 = 0x1_0000;
+const MEMORY_MAP: u64 = INFO + 0x100;
+const MODULE_LIST: u64 = INFO + 0x200;
+const STRINGS: u64 = INFO + 0x1000;
+const STRINGS_END: u64 = INFO + 0x3000;
+/// What lies below holds BIOS data and the descriptor table.
+const FIRST_FREE: u64 = 0x1000;
 const PAGE: u64 = 0x1000;
 const LOADER_NAME: &str = "Faultline";
 
@@ -57,7 +58,7 @@ struct Addresses {
 /// [`LoadError`]: what is wrong with the file, or what does not fit.
 pub fn load(image: &Image<'_>, memory: &mut dyn GuestMemory) -> Result<VcpuState, LoadError> {
     let (at, addresses) = find_header(image.kernel)?;
-    start::write_tables(memory)?;
+    start::write_bios_data(memory)?;
     let (entry, end) = match addresses {
         Some(addresses) => load_by_header(image, at, addresses, memory)?,
         None => load_elf(image, memory)?,
@@ -101,11 +102,8 @@ fn find_header(file: &[u8]) -> Result<(usize, Option<Addresses>), LoadError> {
 /// What is not in the file is zero: fresh memory is, so it is only checked that it is there.
 fn room(image: &Image<'_>, part: &'static str, range: Range<u64>) -> Result<(), LoadError> {
     let len = range.end - range.start;
-    if range.start >= FIRST_FREE && image.ram.writable(range.start, len) {
-        Ok(())
-    } else {
-        Err(LoadError::NoRoom(part, range.start, len))
-    }
+    let free = range.start >= FIRST_FREE && (range.end <= INFO || range.start >= HIGH);
+    if free && image.ram.writable(range.start, len) { Ok(()) } else { Err(LoadError::NoRoom(part, range.start, len)) }
 }
 
 /// Entry and end of a kernel whose header says where it goes.
@@ -186,11 +184,11 @@ impl Strings {
 
 /// Places the modules behind the kernel and writes the information structure.
 fn describe(image: &Image<'_>, kernel_end: u64, memory: &mut dyn GuestMemory) -> Result<(), LoadError> {
-    let mut strings = Strings { next: COMMAND_LINE };
+    let mut strings = Strings { next: STRINGS };
     // The first word of a multiboot command line is the kernel's own name.
     let separator = if image.command_line.is_empty() { "" } else { " " };
     let command_line = strings.put(&[image.name, separator, image.command_line], memory)?;
-    let mut next = kernel_end.max(crate::memory::HIGH).next_multiple_of(PAGE);
+    let mut next = kernel_end.max(HIGH).next_multiple_of(PAGE);
     for (index, (name, bytes)) in image.modules.iter().enumerate() {
         let end = next + bytes.len() as u64;
         room(image, "a module", next..end)?;
@@ -205,7 +203,7 @@ fn describe(image: &Image<'_>, kernel_end: u64, memory: &mut dyn GuestMemory) ->
     let mut info = [0u32; INFO_LEN / 4];
     info[0] = INFO_FLAGS;
     info[1] = 639;
-    info[2] = ((image.ram.low_end() - crate::memory::HIGH) >> 10) as u32;
+    info[2] = ((image.ram.low_end() - HIGH) >> 10) as u32;
     info[4] = command_line;
     info[5] = image.modules.len() as u32;
     info[6] = MODULE_LIST as u32;

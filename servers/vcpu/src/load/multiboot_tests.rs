@@ -173,8 +173,17 @@ fn bad_kernels_are_refused_in_words() {
 }
 
 #[test]
+fn a_segment_may_lie_in_conventional_memory() {
+    let segment = Segment { physical: 0x8000, virtual_address: 0x8000, bytes: b"code", memory: 0x2000 };
+    let (state, memory) = try_load(&elf32(0x8000, 3, &[segment]), &[("one", b"1")], "").unwrap();
+    assert_eq!((state.rip, word(&memory, 0x8000)), (0x8000, u32::from_le_bytes(*b"code")));
+    let list = u64::from(word(&memory, INFO + 24));
+    assert_eq!(word(&memory, list), MIB, "modules stay above 1 MiB");
+}
+
+#[test]
 fn a_segment_must_lie_in_free_ram() {
-    for physical in [0x7000, 0x9_ff00, 0xb_8000, 0xf_0000, 15 * MIB + 0xf_f000] {
+    for physical in [0, 0x8_f000, 0x9_0000, 0x9_ff00, 0xb_8000, 0xf_0000, 15 * MIB + 0xf_f000] {
         let segment = Segment { physical, virtual_address: physical, bytes: b"code", memory: 0x2000 };
         let refused = try_load(&elf32(physical, 3, &[segment]), &[], "");
         assert!(matches!(refused, Err(LoadError::NoRoom(..))), "{physical:#x}");

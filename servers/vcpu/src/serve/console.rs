@@ -14,6 +14,8 @@ const DATA_READY: u8 = 1;
 const FIFO_EMPTY: u8 = 0x20;
 const LINE_IDLE: u8 = 0x40;
 const FIFO: usize = 16;
+/// What the lines of kernel and servers begin with: no byte of the guest's may pass for one.
+const SYSTEM_LINE: u8 = 0x1e;
 /// Bytes a second at 115200 baud.
 const BYTES_HZ: u64 = 11_520;
 /// Bytes that one exit can add to the queue: that much room is kept.
@@ -76,7 +78,7 @@ impl Console {
         if empty {
             for _ in 0..FIFO {
                 let Some(byte) = sent.pop_front() else { break };
-                port::write(COM1, byte);
+                port::write(COM1, if byte == SYSTEM_LINE { b'?' } else { byte });
             }
         }
         empty

@@ -7,11 +7,12 @@ mod pager;
 mod window;
 
 use console::Console;
-use ipc_proto::call::End;
+use ipc_proto::call::{End, notice};
 use ipc_proto::exit::Resume;
 use ipc_proto::layout::handle;
 use ipc_proto::manifest::Manifest;
 use ipc_proto::state::StateMask;
+use pager::Pager;
 use rt::{Received, StatePage, Task};
 use vcpu::ending::{Ending, log_registers};
 use vcpu::machine::{Answer, Machine};
@@ -81,10 +82,14 @@ impl Server {
                             self.after(now);
                             rt::reply(self.resume(answer).to_words())
                         }
-                        Err(ending) => self.end(&ending),
+                        Err(ending) => self.end(&ending, message.exit.travels()),
                     }
                 }
-                Received::Notice(_) => {
+                Received::Notice(bits) => {
+                    if bits & notice::TASK_STOPPED != 0 {
+                        log::error!("a task has stopped that this VM cannot do without");
+                        self.finish(End::ServerFailed);
+                    }
                     self.notice();
                     rt::receive()
                 }
@@ -133,7 +138,7 @@ impl Server {
         let console = self.console.deadline(sent);
         let wanted = [self.machine.bus.deadline(), console].into_iter().flatten().min().unwrap_or(0);
         if wanted == 0 && self.machine.is_halted() {
-            self.end(&Ending::Stranded);
+            self.end(&Ending::Stranded, StateMask::empty());
         }
         if wanted != self.armed {
             self.armed = wanted;
@@ -146,15 +151,15 @@ impl Server {
         Resume { vcpu: 0, vm: self.vm, flags, write, event }
     }
 
-    /// The VM is over.
-    fn end(&mut self, ending: &Ending) -> ! {
+    /// The VM is over; the state page holds what is `known`.
+    fn end(&mut self, ending: &Ending, known: StateMask) -> ! {
         self.console.flush(self.machine.bus.uart.sent());
         let end = ending.end();
         if end == End::Done {
             log::info!("{ending}");
         } else {
             log::error!("{ending}");
-            log_registers(&self.state);
+            log_registers(&self.state, known);
         }
         self.finish(end)
     }
@@ -167,6 +172,7 @@ impl Server {
         report("ports.unknown", "port", &self.machine.bus.unknown);
         report("msrs.unknown", "MSR", &self.machine.msrs.unknown);
         report("mmio.unknown", "memory page", &self.machine.mmio.unknown);
+        Pager::report(self.vm);
         give_up(end)
     }
 }
@@ -179,12 +185,10 @@ fn report(key: &str, noun: &str, tally: &Tally) {
     }
 }
 
-/// Ends the system; a task that may not ends itself by waiting for nothing.
+/// Ends the system; a task that may not ends itself.
 fn give_up(end: End) -> ! {
     if let Err(refused) = rt::power_off(end) {
         log::error!("cannot power off by handle {}: {refused}", handle::MACHINE);
     }
-    loop {
-        let _ = rt::receive();
-    }
+    panic!("nothing is left to do")
 }

@@ -49,6 +49,15 @@ impl Pager {
         }
     }
 
+    /// Lets the pager of VM `vm`, if there is one, print its figures: the system is about to end.
+    pub fn report(vm: u16) {
+        let pager = Self { portal: handle::pager(usize::from(vm)) };
+        match pager.request(&SlotRequest::Stats) {
+            Ok(()) | Err(PagerError::NotCarried(Refused::BadHandle)) => {}
+            Err(error) => log::warn!("no figures of the pager: {error}"),
+        }
+    }
+
     /// Asks for something that is done or refused.
     pub fn request(&self, request: &SlotRequest) -> Result<(), PagerError> {
         match self.ask(request)? {

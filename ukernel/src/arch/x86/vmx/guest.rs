@@ -264,10 +264,12 @@ impl GuestCpu {
         (self.vmcs.read(ro::VMEXIT_INTERRUPTION_INFO) as u32, code as u32)
     }
 
-    /// The number of the error that refused an entry.
-    #[must_use]
-    pub fn instruction_error(&self) -> u64 {
-        self.vmcs.read(ro::VM_INSTRUCTION_ERROR)
+    /// The number of the error that refused an entry (SDM vol. 3C, 31.4). After VMRESUME with a VMCS that no entry
+    /// has launched (5) the next attempt is VMLAUNCH again.
+    pub fn refused(&mut self) -> u64 {
+        let error = self.vmcs.read(ro::VM_INSTRUCTION_ERROR);
+        self.launched = error != 5;
+        error
     }
 
     /// The length of the instruction that exited.

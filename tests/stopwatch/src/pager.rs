@@ -1,0 +1,140 @@
+//! The pager: vmm-mm's own answers everywhere but in the ranges of [`plan`].
+
+use crate::machine::Machine;
+use crate::plan;
+use ipc_proto::fault::{Fault, FaultReply, Origin, TopUp};
+use ipc_proto::grant::{Gfn, Grant, Level, MemType, Pfn, Rights};
+use ipc_proto::memop::MemOp;
+use ipc_proto::words::Words;
+use rt::Received;
+use spin::Mutex;
+use vmm_mm::control::MESSAGE;
+use vmm_mm::policy::Chosen;
+use vmm_mm::serve::Pager;
+
+/// A frame for each page of the ranges, kept from the library.
+const OWN: u64 = (plan::END - plan::SINGLE) >> 12;
+
+/// Too large for the stack. Locked once, by the only thread, for as long as the server lives.
+static PAGER: Mutex<Pager> = Mutex::new(Pager::empty());
+
+/// What belongs to the ranges.
+struct Ranges {
+    /// The frame of the first page.
+    first_pfn: u64,
+    /// The page that is being retried, and how often it was.
+    retried: (u64, u32),
+    /// Whether all pages of [`plan::BULK`] have been mapped and unmapped.
+    timed: Timed,
+}
+
+#[derive(PartialEq, Eq)]
+enum Timed {
+    NotYet,
+    Done,
+}
+
+/// Serves.
+pub fn main(task: &rt::Task) -> ! {
+    let mut machine = Machine { first_pfn: task.info.first_pfn };
+    let mut pager = PAGER.lock();
+    let policy = Chosen::by_name("demand").expect("vmm-mm has it");
+    let shared = task.info.frames - OWN;
+    pager.open(task.info.first_pfn, shared, task.info.guest_physical_bits, policy, &mut machine);
+    let mut ranges =
+        Ranges { first_pfn: task.info.first_pfn + shared, retried: (0, 0), timed: Timed::NotYet };
+    let mut next = rt::receive();
+    loop {
+        next = match next {
+            Received::Fault(fault) => match ranges.answer(&fault) {
+                Some(reply) => rt::reply(reply.to_words(TopUp::default())),
+                None => rt::reply(pager.answer(&fault, &mut machine)),
+            },
+            // The caller's: nothing travels, neither way.
+            Received::Call { len: 0, .. } => rt::reply_call(0),
+            Received::Call { vm, len } => rt::reply(request(&mut pager, &mut machine, vm, len)),
+            Received::RefusedReply(fault, refused) => rt::reply(pager.after_refusal(&fault, refused, &mut machine)),
+            Received::Exit(_) | Received::Notice(_) | Received::Unknown(_) => rt::receive(),
+        };
+    }
+}
+
+fn request(pager: &mut Pager, machine: &mut Machine, vm: usize, len: usize) -> Words {
+    let (mut bytes, mut reply) = ([0; MESSAGE], [0; MESSAGE]);
+    let len = len.min(MESSAGE);
+    rt::read_message(&mut bytes[..len]);
+    let used = pager.request(vm, &bytes[..len], &mut reply, machine);
+    rt::write_message(&reply[..used]);
+    [used as u64, 0, 0, 0, 0, 0]
+}
+
+impl Ranges {
+    /// The answer to a fault of the guest in one of the ranges.
+    fn answer(&mut self, fault: &Fault) -> Option<FaultReply> {
+        let gpa = fault.gpa.0;
+        if fault.origin == Origin::Window || !(plan::SINGLE..plan::END).contains(&gpa) || fault.tables_left < 8 {
+            return None;
+        }
+        let page = gpa >> 12;
+        if gpa < plan::AROUND {
+            return Some(self.map(fault, page, 1));
+        }
+        if gpa < plan::RETRIED {
+            return Some(self.map(fault, page & !(plan::RUN - 1), plan::RUN));
+        }
+        if gpa < plan::BULK {
+            return Some(self.retry(fault, page));
+        }
+        if self.timed == Timed::NotYet {
+            self.timed = Timed::Done;
+            self.time(fault);
+            return Some(FaultReply::Retry);
+        }
+        Some(self.map(fault, page, 1))
+    }
+
+    fn retry(&mut self, fault: &Fault, page: u64) -> FaultReply {
+        if self.retried.0 != page {
+            self.retried = (page, 0);
+        }
+        self.retried.1 += 1;
+        if self.retried.1 > plan::RETRIES { self.map(fault, page, 1) } else { FaultReply::Retry }
+    }
+
+    fn map(&self, fault: &Fault, page: u64, count: u64) -> FaultReply {
+        FaultReply::Map(self.grant(page, count, fault.mmu_seq), 0)
+    }
+
+    const fn grant(&self, page: u64, count: u64, mmu_seq: u64) -> Grant {
+        Grant {
+            gfn: Gfn(page),
+            pfn: Pfn(self.first_pfn + page - (plan::SINGLE >> 12)),
+            count: count as u16,
+            level: Level::Page,
+            rights: Rights::all(),
+            mem_type: MemType::WriteBack,
+            mmu_seq,
+        }
+    }
+
+    /// Maps and unmaps one page and then all pages of [`plan::BULK`]; the first map brings the table.
+    fn time(&self, fault: &Fault) {
+        let vm = usize::from(fault.vm);
+        let first = plan::BULK >> 12;
+        let pages = plan::LENGTH >> 12;
+        for (what, count) in [("first", 1), ("one", 1), ("run", pages)] {
+            let seq = rt::mem_op(vm, MemOp::Info, [0; 4]).map_or(0, |words| words[0]);
+            let claim = self.grant(first, count, seq).claim();
+            let start = rt::tsc();
+            let mapped = rt::mem_op(vm, MemOp::Map, [claim.shape, claim.gfn, claim.pfn, claim.mmu_seq]);
+            let middle = rt::tsc();
+            let unmapped = rt::mem_op(vm, MemOp::Unmap, [first, count, 0, 0]);
+            let end = rt::tsc();
+            if mapped.map(|words| words[0]) != Ok(count) || unmapped.map(|words| words[0]) != Ok(count) {
+                panic!("{what}: mapped {mapped:?}, unmapped {unmapped:?}, not {count}");
+            }
+            rt::stat(format_args!("map.{what}"), middle - start);
+            rt::stat(format_args!("unmap.{what}"), end - middle);
+        }
+    }
+}
