@@ -15,7 +15,7 @@ impl Core {
     #[cold]
     pub fn stop(&mut self, id: u8, why: Arguments<'_>) -> Next {
         let name = &self.system.tasks[usize::from(id)].name;
-        log::line(Letter::Error, "ukernel", format_args!("task {name} stopped: {why}"));
+        log::line(Letter::ERROR, "ukernel", format_args!("task {name} stopped: {why}"));
         self.mark_stopped(id);
         self.pick()
     }
@@ -83,7 +83,7 @@ pub fn end_kernel(core: &Core, why: Arguments<'_>) -> ! {
 /// Ends the machine at boot: it lacks something, or the system is not one.
 #[cold]
 pub fn end_boot(why: Arguments<'_>) -> ! {
-    log::line(Letter::Error, "ukernel", why);
+    log::line(Letter::ERROR, "ukernel", why);
     last_line(End::KernelFailed, format_args!("the system was not started"))
 }
 
@@ -91,7 +91,7 @@ pub fn end_boot(why: Arguments<'_>) -> ! {
 #[cold]
 pub fn kernel_fault(frame: &TrapFrame, cr2: u64) -> ! {
     log::line(
-        Letter::Error,
+        Letter::ERROR,
         "ukernel",
         format_args!(
             "exception {} (error {:#x}) in the kernel at {:#x}, stack {:#x}, CR2 {cr2:#x}",
@@ -104,7 +104,7 @@ pub fn kernel_fault(frame: &TrapFrame, cr2: u64) -> ! {
 /// A panic of the kernel.
 #[cold]
 pub fn panicked(info: Arguments<'_>) -> ! {
-    log::line(Letter::Error, "ukernel", info);
+    log::line(Letter::ERROR, "ukernel", info);
     last_line(End::KernelFailed, format_args!("the kernel panicked"))
 }
 

@@ -12,16 +12,8 @@ use spin::Mutex;
 /// What a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Letter {
-    /// What ends something.
-    Error,
-    /// What is wrong but survived.
-    Warn,
-    /// A milestone.
-    Info,
-    /// A decision.
-    Debug,
-    /// A message.
-    Trace,
+    /// A message of that level: its initial.
+    Log(Level),
     /// A figure of the summary: key and value.
     Figure,
     /// The end of the system: its number and why.
@@ -29,13 +21,12 @@ pub enum Letter {
 }
 
 impl Letter {
-    const fn byte(self) -> char {
+    /// What ends something.
+    pub const ERROR: Self = Self::Log(Level::Error);
+
+    fn initial(self) -> char {
         match self {
-            Self::Error => 'E',
-            Self::Warn => 'W',
-            Self::Info => 'I',
-            Self::Debug => 'D',
-            Self::Trace => 'T',
+            Self::Log(level) => level.as_str().as_bytes()[0] as char,
             Self::Figure => 'S',
             Self::End => 'Z',
         }
@@ -47,7 +38,7 @@ static LINE: Mutex<Serial> = Mutex::new(Serial);
 
 /// Prints a line. The serial line cannot fail; what it cannot print is lost.
 pub fn line(letter: Letter, who: &str, text: Arguments<'_>) {
-    let _ = writeln!(LINE.lock(), "\x1e{} {who}: {text}", letter.byte());
+    let _ = writeln!(LINE.lock(), "\x1e{} {who}: {text}", letter.initial());
 }
 
 /// Prints a figure of the kernel.
@@ -57,14 +48,8 @@ pub fn figure(key: Arguments<'_>, value: u64) {
 
 /// Prints a line of a server.
 pub fn from_server(who: &str, level: u64, text: &str) {
-    let letter = match level {
-        0 | 1 => Letter::Error,
-        2 => Letter::Warn,
-        3 => Letter::Info,
-        4 => Letter::Debug,
-        _ => Letter::Trace,
-    };
-    line(letter, who, format_args!("{text}"));
+    let level = Level::iter().nth((level as usize).saturating_sub(1)).unwrap_or(Level::Trace);
+    line(Letter::Log(level), who, format_args!("{text}"));
 }
 
 /// Prints a figure of a server.
@@ -82,14 +67,7 @@ impl log::Log for Logger {
     }
 
     fn log(&self, record: &Record<'_>) {
-        let letter = match record.level() {
-            Level::Error => Letter::Error,
-            Level::Warn => Letter::Warn,
-            Level::Info => Letter::Info,
-            Level::Debug => Letter::Debug,
-            Level::Trace => Letter::Trace,
-        };
-        line(letter, "ukernel", *record.args());
+        line(Letter::Log(record.level()), "ukernel", *record.args());
     }
 
     fn flush(&self) {}

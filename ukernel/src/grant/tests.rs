@@ -221,3 +221,26 @@ fn what_the_cpu_noted_in_an_entry_survives_a_change_of_rights() {
     let (leaf, _) = vm.ept().leaf(0x100).unwrap();
     assert!(leaf.accessed && leaf.dirty);
 }
+
+/// What the ledger says after grants of every kind: new pages, a run, a large page, another frame, fewer rights,
+/// a run that is partly there.
+#[test]
+fn what_was_granted_is_what_the_ledger_proves() {
+    let mut vm = Fixture::new();
+    let read = Rights::READ;
+    let grants = [
+        Grant { count: 16, ..page() },
+        Grant { gfn: Gfn(512), pfn: Pfn(1536), level: Level::Large, ..page() },
+        Grant { pfn: Pfn(FIRST + 100), ..page() },
+        Grant { gfn: Gfn(0x101), pfn: Pfn(FIRST + 1), rights: read, ..page() },
+        Grant { gfn: Gfn(0x10f), pfn: Pfn(FIRST + 15), count: 2, ..page() },
+        Grant { gfn: Gfn(0xff), pfn: Pfn(FIRST + 200), count: 2, ..page() },
+    ];
+    let mut mapped = 0;
+    for grant in grants {
+        mapped += vm.install(grant).expect("it is a good grant").1;
+        let ept = Tree::<EptFormat, _>::new(ROOT, &vm.tables);
+        assert_eq!(crate::ledger::prove(&vm.frames, [(0, Some(PAGER), ept)].into_iter()), Ok(mapped));
+    }
+    assert_eq!(mapped, 16 + 512 + 2);
+}
