@@ -7,7 +7,7 @@ use crate::portal::After;
 use crate::vcpu::Status;
 use crate::{fail, fault};
 use ipc_proto::call::Received;
-use ipc_proto::exit::{Exit, ExitMessage, PortAccess, Resume, ResumeFlags};
+use ipc_proto::exit::{Event, Exit, ExitMessage, PortAccess, Resume, ResumeFlags};
 use ipc_proto::fault::FaultKind;
 use ipc_proto::refused::Refused;
 use ipc_proto::words::Words;
@@ -168,6 +168,9 @@ pub fn apply(core: &mut Core, id: u8, resume: &Resume, exit: Option<Exit>) {
     if let Some(event) = resume.event {
         let word = event.to_word();
         vcpu.cpu.deliver(word as u32, (word >> 32) as u32);
+        if let Event::Exception(_) | Event::ExceptionWithCode(..) = event {
+            vcpu.cpu.mark_fault();
+        }
     }
     let wanted = resume.flags.contains(ResumeFlags::WINDOW);
     vcpu.cpu.set_interrupt_window(if wanted { Window::Wanted } else { Window::Unwanted });

@@ -19,8 +19,6 @@ pub enum After {
     Nothing,
     /// The answer was refused: the same question is asked again.
     Again(Refused),
-    /// The thread that answered is stopped.
-    Stop(&'static str),
 }
 
 impl Core {
@@ -140,7 +138,6 @@ impl Core {
             }
             After::Nothing => self.receive(id),
             After::Again(refused) => self.again(id, asker, refused),
-            After::Stop(why) => self.stop(id, format_args!("{why}")),
         }
     }
 

@@ -184,6 +184,17 @@ fn rotation_gives_the_served_line_the_lowest_priority() {
 }
 
 #[test]
+fn a_specific_end_with_rotation_gives_its_line_the_lowest_priority() {
+    let mut pic = initialised();
+    pulse(&mut pic, 3);
+    assert_eq!(pic.acknowledge(), 0x23);
+    let _ = pic.write(port::MASTER_COMMAND, 0xe3);
+    pulse(&mut pic, 3);
+    pulse(&mut pic, 6);
+    assert_eq!(pic.acknowledge(), 0x26);
+}
+
+#[test]
 fn special_mask_mode_lets_lower_lines_through_a_masked_one() {
     let mut pic = initialised();
     pulse(&mut pic, 2 + 1);

@@ -86,8 +86,9 @@ impl Server {
                     }
                 }
                 Received::Notice(bits) => {
-                    if bits & notice::TASK_STOPPED != 0 {
-                        log::error!("a task has stopped that this VM cannot do without");
+                    // Other tasks are none of this VM's business.
+                    if bits & notice::TASK_STOPPED != 0 && Pager::has_stopped(self.vm) {
+                        log::error!("the pager has stopped, and this VM cannot do without");
                         self.finish(End::ServerFailed);
                     }
                     self.notice();

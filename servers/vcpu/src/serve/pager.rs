@@ -49,6 +49,11 @@ impl Pager {
         }
     }
 
+    /// Whether VM `vm` has a pager that has stopped.
+    pub fn has_stopped(vm: u16) -> bool {
+        matches!(Self::greet(vm), Err(PagerError::NotCarried(Refused::Unreachable)))
+    }
+
     /// Lets the pager of VM `vm`, if there is one, print its figures: the system is about to end.
     pub fn report(vm: u16) {
         let pager = Self { portal: handle::pager(usize::from(vm)) };

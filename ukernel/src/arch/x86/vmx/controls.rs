@@ -20,10 +20,11 @@ pub(super) const LONG_MODE_GUEST: u64 = 1 << 9;
 pub(super) const PIN: Controls =
     Controls { msr: msr::IA32_VMX_TRUE_PINBASED_CTLS, needed: 1 << 0 | 1 << 3, names: &[] };
 
-/// HLT, MWAIT, RDPMC, MONITOR and all port accesses exit; MSR bitmap; secondary controls.
+/// HLT, MWAIT, RDPMC, MONITOR, MOV CR8 (which would reach the host's APIC) and all port accesses exit; MSR bitmap;
+/// secondary controls.
 pub(super) const PRIMARY: Controls = Controls {
     msr: msr::IA32_VMX_TRUE_PROCBASED_CTLS,
-    needed: 1 << 7 | 1 << 10 | 1 << 11 | 1 << 24 | 1 << 28 | 1 << 29 | 1 << 31,
+    needed: 1 << 7 | 1 << 10 | 1 << 11 | 1 << 19 | 1 << 20 | 1 << 24 | 1 << 28 | 1 << 29 | 1 << 31,
     names: &[(1 << 28, "MSR bitmaps"), (1 << 31, "secondary VM-execution controls")],
 };
 

@@ -309,6 +309,11 @@ impl GuestCpu {
         self.vmcs.write_guest(control::VMENTRY_INTERRUPTION_INFO_FIELD, u64::from(information));
     }
 
+    /// Sets RFLAGS.RF, as the CPU does in the flags that a fault saves (SDM vol. 3A, 6.8.3 and vol. 3B, 18.3.1.1).
+    pub fn mark_fault(&self) {
+        self.vmcs.write_guest(guest::RFLAGS, self.vmcs.read(guest::RFLAGS) | 1 << 16);
+    }
+
     /// Delivers again, with the next entry, the event whose delivery the exit interrupted.
     #[cold]
     pub fn redeliver(&self, idt_vectoring: u32) {
