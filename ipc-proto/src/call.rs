@@ -110,6 +110,17 @@ pub enum End {
 }
 
 impl End {
+    /// What it means, for people.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Done => "the guest ended as guests do",
+            Self::GuestFailed => "the guest failed",
+            Self::ServerFailed => "a server failed",
+            Self::KernelFailed => "the kernel cannot go on",
+        }
+    }
+
     /// The end of that number; an unknown one is a failed server's.
     #[must_use]
     pub const fn from_number(number: u64) -> Self {

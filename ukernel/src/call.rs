@@ -131,7 +131,8 @@ fn power_off(core: &mut Core, id: u8, words: &Words) -> Result<Words, Refused> {
     match core.system.tasks[usize::from(id)].handle(words[0])? {
         Handle::Machine => {
             let name = &core.system.tasks[usize::from(id)].name;
-            fail::end(core, End::from_number(words[1]), format_args!("{name} ends the system"))
+            let end = End::from_number(words[1]);
+            fail::end(core, end, format_args!("{}, says {name}", end.text()))
         }
         _ => Err(Refused::BadHandle),
     }
