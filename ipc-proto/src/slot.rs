@@ -1,6 +1,6 @@
 //! Slot: a VM's server tells its pager which guest-physical ranges are memory. Postcard, by `Send`.
 
-use crate::grant::Gfn;
+use crate::grant::{Gfn, Gpa};
 use crate::lifecycle::Hello;
 use crate::refused::Refused;
 use bitflags::bitflags;
@@ -66,6 +66,42 @@ pub enum SlotRequest {
     SetFlags(Space, SlotId, SlotFlags),
     /// The pager reports its figures of the VM for the summary. A server asks before it ends the system.
     Stats,
+    /// Which pages of a `LOG_DIRTY_PAGES` slot were written since they were last asked for; from then on they count as
+    /// clean, and the next write to each is recorded again. The last number is an offset in pages: the answer is
+    /// [`SlotReply::Dirty`] with the first dirty pages from there on, or `Done` when there are none.
+    DirtyLog(Space, SlotId, u64),
+    /// From now on the guest's writes to the page become MMIO, or are its own again (KVM's page track). The page must
+    /// have a slot.
+    Track(Space, Gfn, Tracking),
+    /// The pager prints what it knows of an address: slot, page, ledger, sequence number, its last answers.
+    Why(Gpa),
+    /// The guest has written a memory-type range register of that number (SDM vol. 3A, 12.11). Only memory of one type
+    /// is mapped by one large page.
+    MemoryType(u32, u64),
+}
+
+/// Whether writes to a page are the guest's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tracking {
+    /// They are.
+    Off,
+    /// They become MMIO.
+    On,
+}
+
+/// Pages of a slot that were written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirtyPages {
+    /// The offset in the slot, in pages, for which bit 0 of word 0 stands; a multiple of 64. Every page before it, from
+    /// the offset that was asked for on, is clean. The next question is for `first + DirtyPages::PAGES`.
+    pub first: u64,
+    /// Bit `n` of word `m` stands for page `first + 64 * m + n`.
+    pub bits: [u64; 16],
+}
+
+impl DirtyPages {
+    /// How many pages one answer speaks of.
+    pub const PAGES: u64 = 16 * 64;
 }
 
 /// What a pager answers.
@@ -77,6 +113,8 @@ pub enum SlotReply {
     Done,
     /// Not done; nothing has changed.
     Refused(SlotRefused),
+    /// The answer to `DirtyLog` when a page was written.
+    Dirty(DirtyPages),
 }
 
 /// Why a pager refuses a slot request.
@@ -106,4 +144,8 @@ pub enum SlotRefused {
     OutOfMemory,
     /// The kernel refused what the request needs.
     Kernel(Refused),
+    /// The slot does not log dirty pages.
+    NotLogged,
+    /// No such register.
+    UnknownRegister,
 }

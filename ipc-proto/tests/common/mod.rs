@@ -6,7 +6,7 @@ use ipc_proto::fault::{Fault, FaultKind, FaultReply, Origin, Qualification, TopU
 use ipc_proto::grant::{Gfn, Gpa, Grant, Level, MemType, Pfn, Rights};
 use ipc_proto::lifecycle::{Features, Hello};
 use ipc_proto::refused::{DenyReason, Refused};
-use ipc_proto::slot::{Slot, SlotFlags, SlotId, SlotRefused, SlotReply, SlotRequest, Space};
+use ipc_proto::slot::{DirtyPages, Slot, SlotFlags, SlotId, SlotRefused, SlotReply, SlotRequest, Space, Tracking};
 use ipc_proto::state::StateMask;
 use ipc_proto::version::Version;
 use proptest::prelude::*;
@@ -139,8 +139,13 @@ pub fn slot_request() -> impl Strategy<Value = SlotRequest> {
         slot.prop_map(SlotRequest::Create),
         (space(), id.clone()).prop_map(|(space, id)| SlotRequest::Delete(space, id)),
         (space(), id.clone(), any::<u64>()).prop_map(|(space, id, base)| SlotRequest::Move(space, id, Gfn(base))),
-        (space(), id, flags).prop_map(|(space, id, flags)| SlotRequest::SetFlags(space, id, flags)),
+        (space(), id.clone(), flags).prop_map(|(space, id, flags)| SlotRequest::SetFlags(space, id, flags)),
         Just(SlotRequest::Stats),
+        (space(), id, any::<u64>()).prop_map(|(space, id, from)| SlotRequest::DirtyLog(space, id, from)),
+        (space(), any::<u64>(), select(&[Tracking::Off, Tracking::On][..]))
+            .prop_map(|(space, gfn, tracking)| SlotRequest::Track(space, Gfn(gfn), tracking)),
+        any::<u64>().prop_map(|gpa| SlotRequest::Why(Gpa(gpa))),
+        any::<(u32, u64)>().prop_map(|(register, value)| SlotRequest::MemoryType(register, value)),
     ]
 }
 
@@ -158,6 +163,8 @@ pub fn slot_refused() -> impl Strategy<Value = SlotRefused> {
                 SlotRefused::TooMany,
                 SlotRefused::UnknownFlag,
                 SlotRefused::OutOfMemory,
+                SlotRefused::NotLogged,
+                SlotRefused::UnknownRegister,
             ][..]
         ),
         any::<u16>().prop_map(|id| SlotRefused::Overlap(SlotId(id))),
@@ -166,5 +173,10 @@ pub fn slot_refused() -> impl Strategy<Value = SlotRefused> {
 }
 
 pub fn slot_reply() -> impl Strategy<Value = SlotReply> {
-    prop_oneof![hello().prop_map(SlotReply::Hello), Just(SlotReply::Done), slot_refused().prop_map(SlotReply::Refused),]
+    prop_oneof![
+        hello().prop_map(SlotReply::Hello),
+        Just(SlotReply::Done),
+        slot_refused().prop_map(SlotReply::Refused),
+        any::<(u64, [u64; 16])>().prop_map(|(first, bits)| SlotReply::Dirty(DirtyPages { first, bits })),
+    ]
 }

@@ -64,7 +64,12 @@ pub fn read_message(bytes: &mut [u8]) {
 
 /// Copies into the message page.
 pub fn write_message(bytes: &[u8]) {
-    for (byte, cell) in bytes.iter().zip(message()) {
+    write_message_at(0, bytes);
+}
+
+/// Copies into the message page from `offset` on; what would lie beyond it is cut.
+pub fn write_message_at(offset: usize, bytes: &[u8]) {
+    for (byte, cell) in bytes.iter().zip(message().iter().skip(offset)) {
         cell.set(*byte);
     }
 }

@@ -2,7 +2,9 @@
 
 use bitflags::bitflags;
 use ipc_proto::fault::{Fault, FaultKind, Origin, Qualification};
-use ipc_proto::grant::{Gfn, Gpa, Rights};
+use ipc_proto::grant::{Gfn, Gpa, Level, Pfn, Rights};
+use ipc_proto::layout::FRAMES;
+use ipc_proto::slot::SlotId;
 
 bitflags! {
     /// What was tried and what was found: the error code of the x86 #PF, with the bits above 31 that KVM adds
@@ -63,6 +65,16 @@ impl PageFaultErr {
         }
     }
 
+    /// Without what only software may say. KVM has the bit for accesses that its emulator makes: an error code that
+    /// carries it and comes from hardware is wrong, and would pass for one of those.
+    #[must_use]
+    pub fn from_hardware(self) -> Self {
+        if self.contains(Self::IMPLICIT_ACCESS) {
+            log::warn!("error code {self:?} from hardware says IMPLICIT_ACCESS, which is taken off");
+        }
+        self.difference(Self::IMPLICIT_ACCESS)
+    }
+
     const fn if_any(qualification: Qualification, of: Qualification, then: Self) -> Self {
         if qualification.intersects(of) { then } else { Self::empty() }
     }
@@ -70,7 +82,7 @@ impl PageFaultErr {
 
 /// One fault on its way through the pipeline; names as in KVM's `kvm_page_fault`.
 ///
-/// What later stages find (slot, frame, rights) is in what they return, not in fields that are not filled yet.
+/// The first part is what the kernel said; the second is filled by the stage that finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageFault {
     /// The guest-physical address.
@@ -86,6 +98,27 @@ pub struct PageFault {
     /// The VM's invalidation sequence number when the fault was taken: a grant carries it, and is refused as stale
     /// when an invalidation came in between.
     pub mmu_seq: u64,
+    /// In an address space that two-dimensional paging translates: always, until there are shadow roots.
+    pub is_tdp: bool,
+    /// Whether large pages are mapped without execution, for CPUs that a fetch from one can stop.
+    pub nx_huge_page_workaround: bool,
+
+    /// Whether the fetch forbids a large page because of that: a stage's finding, like all that follow.
+    pub huge_page_disallowed: bool,
+    /// The largest page that policy and memory types leave.
+    pub max_level: Level,
+    /// The largest page that slot and frames have.
+    pub req_level: Level,
+    /// The page that is mapped.
+    pub goal_level: Level,
+    /// The slot that holds the address.
+    pub slot: Option<SlotId>,
+    /// The frame behind it.
+    pub pfn: Option<Pfn>,
+    /// Whether the slot lets the guest write.
+    pub map_writable: bool,
+    /// A write by the walk of the guest's page tables: with shadow paging, to a table that is shadowed.
+    pub write_fault_to_shadow_pgtable: bool,
 }
 
 /// Whether a fault was taken or made up ahead of time.
@@ -109,14 +142,30 @@ impl PageFault {
             origin: fault.origin,
             prefetch: Prefetch::No,
             mmu_seq: fault.mmu_seq,
+            is_tdp: true,
+            nx_huge_page_workaround: false,
+            huge_page_disallowed: false,
+            max_level: Level::Page,
+            req_level: Level::Page,
+            goal_level: Level::Page,
+            slot: None,
+            pfn: None,
+            map_writable: false,
+            write_fault_to_shadow_pgtable: false,
         }
+    }
+
+    /// This server's own address of the page, KVM's `hva`; `None` before its frame is found.
+    #[must_use]
+    pub fn hva(&self) -> Option<u64> {
+        self.pfn.map(|pfn| FRAMES + (pfn.0 << 12))
     }
 
     /// The error code. The predicates below say the same, without putting it together first.
     #[must_use]
-    pub const fn error(&self) -> PageFaultErr {
+    pub fn error(&self) -> PageFaultErr {
         match self.kind {
-            FaultKind::Violation => PageFaultErr::from_violation(self.qualification),
+            FaultKind::Violation => PageFaultErr::from_violation(self.qualification).from_hardware(),
             FaultKind::Misconfiguration => PageFaultErr::RSVD,
         }
     }
@@ -148,6 +197,13 @@ impl PageFault {
     #[must_use]
     pub const fn exec(&self) -> bool {
         self.violates(Qualification::FETCH)
+    }
+
+    /// KVM's `user`: a data read.
+    #[inline]
+    #[must_use]
+    pub const fn user(&self) -> bool {
+        self.violates(Qualification::READ)
     }
 
     /// KVM's `present`.

@@ -4,7 +4,8 @@
 //! asked with [`MemSlots::create`], [`MemSlots::check_move`] and the like: each checks everything before it changes
 //! anything.
 
-use crate::store::Tree;
+use crate::level::BLOCK;
+use crate::store::{Note, Page, Tree};
 use heapless::Vec;
 use ipc_proto::grant::{Gfn, Rights};
 use ipc_proto::slot::{Slot, SlotFlags, SlotId, SlotRefused, Space};
@@ -13,7 +14,7 @@ use ipc_proto::slot::{Slot, SlotFlags, SlotId, SlotRefused, Space};
 pub const MAX_SLOTS: usize = 512;
 
 /// The flags that this pager has.
-pub const KNOWN_FLAGS: SlotFlags = SlotFlags::READONLY.union(SlotFlags::PRIVATE);
+pub const KNOWN_FLAGS: SlotFlags = SlotFlags::READONLY.union(SlotFlags::LOG_DIRTY_PAGES).union(SlotFlags::PRIVATE);
 
 /// A slot and the memory behind it.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ impl MemSlot {
             flags: slot.flags,
             id: slot.id,
             state: State::Valid,
-            tree: Tree::new(slot.pages),
+            tree: Tree::new(slot.base.0, slot.pages),
         }
     }
 
@@ -94,9 +95,34 @@ impl MemSlot {
         rights(self.flags)
     }
 
+    /// Whether the first touch of a page needs no further thought: nothing is special about the slot.
     #[inline]
-    const fn holds(&self, gfn: Gfn) -> bool {
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        self.flags.is_empty() && matches!(self.state, State::Valid)
+    }
+
+    /// What the guest may do with one of its pages: no writes where they must be seen first.
+    #[must_use]
+    pub const fn page_rights(&self, page: Page) -> Rights {
+        let logged = self.flags.contains(SlotFlags::LOG_DIRTY_PAGES) && !page.has(Note::Dirty);
+        if logged || page.has(Note::Tracked) { self.rights().difference(Rights::WRITE) } else { self.rights() }
+    }
+
+    /// Whether it holds `gfn`.
+    #[inline]
+    #[must_use]
+    pub const fn holds(&self, gfn: Gfn) -> bool {
         self.offset(gfn) < self.pages
+    }
+
+    /// Whether it holds the whole 2 MiB block that begins at `first`, and lies in guest memory as in its tree (KVM:
+    /// the guest's and the host's address are congruent).
+    #[must_use]
+    pub const fn holds_block(&self, first: Gfn) -> bool {
+        let inside =
+            first.0 >= self.base && self.offset(first) < self.pages && self.pages - self.offset(first) >= BLOCK;
+        inside && self.base % BLOCK == self.tree.skew()
     }
 
     /// Whether `pages` pages from `base` share one with it. Neither range wraps.
@@ -149,6 +175,11 @@ impl MemSlots {
     #[must_use]
     pub fn count(&self) -> usize {
         self.spaces.iter().map(|space| space.slots.len()).sum()
+    }
+
+    /// The slots of an address space, by gfn.
+    pub fn iter(&self, space: Space) -> impl Iterator<Item = &MemSlot> {
+        self.space(space).slots.iter()
     }
 
     /// The slot that holds `gfn`: the last hit, else by binary search.

@@ -6,13 +6,17 @@ use ipc_proto::fault::Origin;
 use ipc_proto::grant::Rights;
 use ipc_proto::slot::SlotFlags;
 
-/// What the pipeline made of a fault: KVM's `RET_PF_*`, of which `CONTINUE` never leaves a stage.
+/// What the pipeline made of a fault: KVM's `RET_PF_*`, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PfRet {
+    /// The next stage goes on. Never leaves the pipeline: it is what [`Resolution::Ram`] means.
+    Continue,
     /// Enter the guest again; it faults again if it must.
     Retry,
     /// No memory answers the access: the VM's server does.
     Emulate,
+    /// A stage for the easy cases could not answer: the next one does. Never leaves the pipeline.
+    Invalid,
     /// The page is mapped now.
     Fixed,
     /// The page was mapped with enough rights all the time.
@@ -28,6 +32,18 @@ pub enum Resolution {
     Retry,
     /// It is memory: find its frame and map it with these rights.
     Ram(Rights),
+}
+
+impl Resolution {
+    /// The same as KVM says it.
+    #[must_use]
+    pub const fn ret(self) -> PfRet {
+        match self {
+            Self::Emulate => PfRet::Emulate,
+            Self::Retry => PfRet::Retry,
+            Self::Ram(_) => PfRet::Continue,
+        }
+    }
 }
 
 /// Decides what a fault is, given the slot that holds its gfn.

@@ -2,15 +2,18 @@
 
 use crate::fault::PageFault;
 use crate::faultin::faultin;
+use crate::history::History;
 use crate::machine::{Kernel, Memory};
 use crate::memslot::MemSlots;
-use crate::policy::{Around, Chosen, Demand};
+use crate::mtrr::Mtrrs;
+use crate::policy::{Advice, Chosen, Demand, NxHuge};
 use crate::pool::Pool;
-use crate::resolve::{PfRet, Resolution, resolve};
+use crate::resolve::PfRet;
 use crate::stats::{PfStats, VmStats};
 use crate::store::Backed;
+use crate::tdp::Mmu;
 use ipc_proto::fault::{Fault, FaultReply, Origin, TopUp};
-use ipc_proto::grant::{Gfn, Gpa, Grant, Level, MemType, Pfn, Rights};
+use ipc_proto::grant::{Gpa, Grant, Level, MemType, Pfn, Rights};
 use ipc_proto::manifest::{MAX_VCPUS, MAX_VMS};
 use ipc_proto::refused::{DenyReason, Refused};
 use ipc_proto::slot::Space;
@@ -28,9 +31,9 @@ const NOTHING: u64 = 0;
 pub struct Pager {
     pub(crate) pool: Pool,
     pub(crate) vms: [VmMemory; MAX_VMS],
-    policy: Chosen,
+    pub(crate) policy: Chosen,
     /// The pfn of the frame with index 0.
-    first_pfn: u64,
+    pub(crate) first_pfn: u64,
 }
 
 /// What the pager knows of one VM.
@@ -39,6 +42,8 @@ pub(crate) struct VmMemory {
     pub(crate) greeted: Greeted,
     pub(crate) vcpus: [PfStats; MAX_VCPUS],
     pub(crate) stats: VmStats,
+    pub(crate) mtrrs: Mtrrs,
+    pub(crate) history: History,
 }
 
 /// Whether the VM's server has said `Hello` in a version that is understood.
@@ -54,6 +59,8 @@ impl VmMemory {
         greeted: Greeted::No,
         vcpus: [PfStats::ZERO; MAX_VCPUS],
         stats: VmStats::ZERO,
+        mtrrs: Mtrrs::OFF,
+        history: History::EMPTY,
     };
 }
 
@@ -80,7 +87,7 @@ impl Pager {
     ) {
         self.first_pfn = first_pfn;
         self.policy = policy;
-        self.pool.open(frames, memory);
+        self.pool.open(first_pfn, frames, memory);
         for vm in &mut self.vms {
             vm.slots.open(guest_physical_bits);
         }
@@ -93,57 +100,93 @@ impl Pager {
     }
 
     /// The words that answer `fault`.
-    // What is rare is called with numbers and returns one: a fault or words that a call may see must live in memory,
-    // and then every fault would be stored and loaded on its way from register to register.
+    // What is rare is called with words and hands back words: a fault or an answer that a call may see must live in
+    // memory, and then every fault would be stored and loaded on its way from register to register.
     #[inline(always)]
     pub fn answer<M: Memory + Kernel>(&mut self, fault: &Fault, machine: &mut M) -> Words {
         let top_up =
             if fault.tables_left < TABLES_LOW { self.top_up(fault.vm, fault.tables_left, machine) } else { NOTHING };
-        self.decide(fault, machine).to_words(TopUp::from_word(top_up))
+        let page_fault = PageFault::from_message(fault);
+        let advice = self.policy.advise(&page_fault);
+        if advice == Advice::THE_PAGE
+            && let Some(grant) = self.first_touch(fault, &page_fault, machine)
+        {
+            return FaultReply::Map(grant, 0).to_words(TopUp::from_word(top_up));
+        }
+        let mut reply = [0; 6];
+        self.whole_way(&fault.to_words(), advice, top_up, &mut reply, machine);
+        let [w0, w1, w2, w3, w4, w5] = reply;
+        [w0, w1, w2, w3, w4, w5]
     }
 
-    /// The stages of a fault, one after the other.
+    /// The usual fault: a page of a slot without flags is touched for the first time. `None` for any other, of which
+    /// nothing has been counted yet.
     #[inline(always)]
-    fn decide<M: Memory + Kernel>(&mut self, fault: &Fault, machine: &mut M) -> FaultReply {
-        let Some(vm) = self.vms.get_mut(usize::from(fault.vm)) else {
-            return FaultReply::Deny(internal(fault.vm, fault.vcpu));
-        };
-        let Some(stats) = vm.vcpus.get_mut(usize::from(fault.vcpu)) else {
-            return FaultReply::Deny(internal(fault.vm, fault.vcpu));
-        };
-        let page_fault = PageFault::from_message(fault);
-        let slot = vm.slots.lookup(Space::Normal, page_fault.gfn());
-        let (rights, slot) = match (resolve(&page_fault, slot.as_deref()), slot) {
-            (Resolution::Ram(rights), Some(slot)) => (rights, slot),
-            (Resolution::Emulate, _) | (Resolution::Ram(_), None) => {
-                stats.count(page_fault.prefetch, PfRet::Emulate);
-                return FaultReply::Mmio;
-            }
-            (Resolution::Retry, _) => {
-                stats.count(page_fault.prefetch, PfRet::Retry);
-                return FaultReply::Retry;
-            }
-        };
-        match self.policy.around(&page_fault) {
-            Around::ThePage => {}
+    fn first_touch<M: Memory + Kernel>(
+        &mut self,
+        fault: &Fault,
+        page_fault: &PageFault,
+        machine: &mut M,
+    ) -> Option<Grant> {
+        let vm = self.vms.get_mut(usize::from(fault.vm))?;
+        let stats = vm.vcpus.get_mut(usize::from(fault.vcpu))?;
+        let slot = vm.slots.lookup(Space::Normal, page_fault.gfn())?;
+        if !slot.is_plain() || page_fault.rsvd() {
+            return None;
         }
-        let Ok(backed) = faultin(&page_fault, slot, &mut self.pool, machine) else {
-            stats.count_denied();
-            return FaultReply::Deny(out_of_memory(fault.vm, fault.vcpu, fault.gpa));
-        };
-        let result = match backed {
-            Backed::Fresh(_) => {
-                vm.stats.pages_filled += 1;
-                PfRet::Fixed
-            }
-            Backed::Present(_) => told_apart(fault.vm, fault.origin, (page_fault.gfn(), page_fault.access()), machine),
-        };
+        let Ok(Backed::Fresh(frame)) = faultin(page_fault, slot, &mut self.pool, machine) else { return None };
+        vm.stats.pages_filled += 1;
         if fault.origin == Origin::Window {
             vm.stats.window_faults += 1;
         }
-        stats.count(page_fault.prefetch, result);
-        let pfn = Pfn(self.first_pfn + u64::from(backed.index()));
-        FaultReply::Map(grant(&page_fault, pfn, rights), 0)
+        stats.count(page_fault.prefetch, PfRet::Fixed);
+        Some(grant(page_fault, Pfn(self.first_pfn + u64::from(frame)), slot.rights()))
+    }
+
+    /// Every stage, for the fault in `words`; the answer goes to `reply`.
+    #[cold]
+    #[inline(never)]
+    fn whole_way<M: Memory + Kernel>(
+        &mut self,
+        words: &Words,
+        advice: Advice,
+        top_up: u64,
+        reply: &mut Words,
+        machine: &mut M,
+    ) {
+        // They are the words of a fault.
+        let Ok(fault) = Fault::from_words(words) else { return };
+        *reply = self.decide(&fault, advice, machine).to_words(TopUp::from_word(top_up));
+    }
+
+    fn decide<M: Memory + Kernel>(&mut self, fault: &Fault, advice: Advice, machine: &mut M) -> FaultReply {
+        let Self { pool, vms, policy, first_pfn } = self;
+        let Some(vm) = vms.get_mut(usize::from(fault.vm)) else {
+            return FaultReply::Deny(internal(fault.vm, fault.vcpu));
+        };
+        let VmMemory { slots, vcpus, stats: counts, mtrrs, history, .. } = vm;
+        let Some(stats) = vcpus.get_mut(usize::from(fault.vcpu)) else {
+            return FaultReply::Deny(internal(fault.vm, fault.vcpu));
+        };
+        let mut page_fault = PageFault::from_message(fault);
+        page_fault.nx_huge_page_workaround = policy.nx_huge() == NxHuge::On;
+        let mut mmu = Mmu { vm: usize::from(fault.vm), pool, first_pfn: *first_pfn, mtrrs, counts, machine };
+        let answer = mmu.page_fault(&mut page_fault, slots, advice, stats);
+        history.note(fault, page_fault.slot, answer.ok().map(|(result, _)| result));
+        match answer {
+            Ok((result, reply)) => {
+                if fault.origin == Origin::Window && matches!(reply, FaultReply::Map(..)) {
+                    counts.window_faults += 1;
+                }
+                stats.count(page_fault.prefetch, result);
+                reply
+            }
+            Err(reason) => {
+                stats.count_denied();
+                log::error!("vm {} vcpu {}: gpa {:#x} is denied: {reason}", fault.vm, fault.vcpu, fault.gpa.0);
+                FaultReply::Deny(reason)
+            }
+        }
     }
 
     /// Table frames for the VM's pool, to go with the reply, as the word that they are there.
@@ -184,6 +227,7 @@ impl Pager {
                 };
                 reply.to_words(TopUp::from_word(top_up))
             }
+            Refused::TablesThere | Refused::BadLevel if self.make_small(fault, memory) => alone(FaultReply::Retry),
             _ => {
                 log::error!(
                     "vm {} vcpu {}: the reply for gpa {:#x} was refused: {refused}",
@@ -194,6 +238,20 @@ impl Pager {
                 INTERNAL
             }
         }
+    }
+
+    /// The kernel does not take a large page where the fault is: small tables are there, or the CPU has none. The block
+    /// is made small and stays so. False when it is not large, so that the refusal must have another reason.
+    fn make_small(&mut self, fault: &Fault, memory: &mut impl Memory) -> bool {
+        let Some(vm) = self.vms.get_mut(usize::from(fault.vm)) else { return false };
+        let Some(slot) = vm.slots.lookup(Space::Normal, fault.gpa.gfn()) else { return false };
+        let offset = slot.offset(fault.gpa.gfn());
+        let large = slot.tree.page(offset, memory).is_large();
+        if large {
+            slot.tree.split(offset, memory);
+            vm.stats.splits += 1;
+        }
+        large
     }
 }
 
@@ -216,20 +274,6 @@ const fn grant(fault: &PageFault, pfn: Pfn, rights: Rights) -> Grant {
         rights,
         mem_type: MemType::WriteBack,
         mmu_seq: fault.mmu_seq,
-    }
-}
-
-/// Whether a fault on a page that has a frame was needed: the kernel's ledger knows. A window has entries of its
-/// own, of which the ledger says nothing.
-#[cold]
-#[inline(never)]
-fn told_apart(vm: u16, origin: Origin, (gfn, access): (Gfn, Rights), kernel: &mut impl Kernel) -> PfRet {
-    match origin {
-        Origin::Window => PfRet::Fixed,
-        Origin::Vcpu => match kernel.mapped(usize::from(vm), gfn) {
-            Some(rights) if rights.contains(access) => PfRet::Spurious,
-            Some(_) | None => PfRet::Fixed,
-        },
     }
 }
 

@@ -2,14 +2,14 @@
 
 use core::fmt::Arguments;
 use ipc_proto::exit::{ExitMessage, Resume, ResumeFlags};
-use ipc_proto::grant::{ClaimedGrant, Gfn, Rights};
+use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Rights};
 use ipc_proto::memop::MemOp;
 use ipc_proto::refused::Refused;
 use ipc_proto::state::StateMask;
 use ipc_proto::words::Words;
 use rt::{Answer, Received, Task};
 use spin::Mutex;
-use vmm_mm::control::MESSAGE;
+use vmm_mm::control::{MESSAGE, REPLY};
 use vmm_mm::machine::{Kernel, Memory};
 use vmm_mm::policy::Chosen;
 use vmm_mm::serve::{INTERNAL, Pager};
@@ -36,7 +36,15 @@ pub fn main(task: Task) -> ! {
 /// The policy that the manifest names. A pager that was told of one that it does not have must not run another.
 fn policy(task: &Task) -> Chosen {
     let name = task.entry().option("policy").unwrap_or("demand");
-    Chosen::by_name(name).unwrap_or_else(|| panic!("no policy {name}: there are {:?}", Chosen::NAMES))
+    let mut policy = Chosen::by_name(name).unwrap_or_else(|| panic!("no policy {name}: there are {:?}", Chosen::NAMES));
+    for option in &task.entry().options {
+        if let Some(key) = option.key.strip_prefix("policy.")
+            && let Err(why) = policy.set(key, &option.value)
+        {
+            panic!("policy {name}, option {key} = {}: {why:?}", option.value);
+        }
+    }
+    policy
 }
 
 fn serve(pager: &mut Pager, machine: &mut Machine) -> ! {
@@ -88,7 +96,7 @@ fn request(pager: &mut Pager, machine: &mut Machine, vm: usize, len: usize) -> W
     let mut bytes = [0; MESSAGE + 1];
     let len = len.min(bytes.len());
     rt::read_message(&mut bytes[..len]);
-    let mut reply = [0; MESSAGE];
+    let mut reply = [0; REPLY];
     let used = pager.request(vm, &bytes[..len], &mut reply, machine);
     rt::write_message(&reply[..used]);
     [used as u64, 0, 0, 0, 0, 0]
@@ -120,11 +128,33 @@ impl Kernel for Machine {
         rt::mem_op(vm, MemOp::Protect, [first.0, pages, u64::from(keep.bits()), 0]).map(|words| words[0])
     }
 
-    fn mapped(&mut self, vm: usize, gfn: Gfn) -> Option<Rights> {
+    fn map(&mut self, vm: usize, grant: &Grant) -> Result<u64, Refused> {
+        let ClaimedGrant { shape, gfn, pfn, mmu_seq } = grant.claim();
+        rt::mem_op(vm, MemOp::Map, [shape, gfn, pfn, mmu_seq]).map(|words| words[0])
+    }
+
+    fn donate(&mut self, vm: usize, first: u64, count: u64) -> Result<(), Refused> {
+        rt::donate(vm, first, count)
+    }
+
+    fn mapped(&mut self, vm: usize, gfn: Gfn) -> Option<Grant> {
         let [first, pfn, shape, ..] = rt::mem_op(vm, MemOp::Read, [gfn.0, 0, 0, 0]).ok()?;
         let shape = shape & !(3 << 32);
         let leaf = ClaimedGrant { shape, gfn: first, pfn, mmu_seq: 0 }.typed().ok()?;
-        (gfn.0.wrapping_sub(first) < leaf.level.frames()).then_some(leaf.rights)
+        (gfn.0.wrapping_sub(first) < leaf.level.frames()).then_some(leaf)
+    }
+
+    fn mmu_seq(&mut self, vm: usize) -> Option<u64> {
+        rt::mem_op(vm, MemOp::Info, [0; 4]).ok().map(|words| words[0])
+    }
+
+    fn further(&mut self, place: usize, claim: ClaimedGrant) {
+        let ClaimedGrant { shape, gfn, pfn, mmu_seq } = claim;
+        let mut bytes = [0; ClaimedGrant::BYTES];
+        for (to, word) in bytes.chunks_exact_mut(8).zip([shape, gfn, pfn, mmu_seq]) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        rt::write_message_at(place * ClaimedGrant::BYTES, &bytes);
     }
 
     fn stat(&mut self, key: Arguments<'_>, value: u64) {

@@ -15,6 +15,8 @@ pub struct PfStats {
     pub pf_emulate: u64,
     /// Faults for which there was nothing to do.
     pub pf_spurious: u64,
+    /// Faults that only lacked rights, and got them without a new frame (KVM's `fast_page_fault`); fixed too.
+    pub pf_fast: u64,
     /// Faults that were put off.
     pub pf_retry: u64,
     /// Faults that were forbidden.
@@ -23,7 +25,8 @@ pub struct PfStats {
 
 impl PfStats {
     /// None.
-    pub const ZERO: Self = Self { pf_taken: 0, pf_fixed: 0, pf_emulate: 0, pf_spurious: 0, pf_retry: 0, pf_denied: 0 };
+    pub const ZERO: Self =
+        Self { pf_taken: 0, pf_fixed: 0, pf_emulate: 0, pf_spurious: 0, pf_fast: 0, pf_retry: 0, pf_denied: 0 };
 
     /// Counts one answered fault. A prefetch is not counted as taken, but as fixed, as in KVM.
     #[inline]
@@ -37,7 +40,14 @@ impl PfStats {
             PfRet::Emulate => self.pf_emulate += 1,
             PfRet::Spurious => self.pf_spurious += 1,
             PfRet::Retry => self.pf_retry += 1,
+            // They are between stages.
+            PfRet::Continue | PfRet::Invalid => {}
         }
+    }
+
+    /// Counts pages that were mapped beside the one that faulted: each is a prefetch.
+    pub const fn count_ahead(&mut self, pages: u64) {
+        self.pf_fixed += pages;
     }
 
     /// Counts one forbidden fault.
@@ -51,6 +61,7 @@ impl PfStats {
         self.pf_fixed += other.pf_fixed;
         self.pf_emulate += other.pf_emulate;
         self.pf_spurious += other.pf_spurious;
+        self.pf_fast += other.pf_fast;
         self.pf_retry += other.pf_retry;
         self.pf_denied += other.pf_denied;
     }
@@ -61,6 +72,16 @@ impl PfStats {
 pub struct VmStats {
     /// Pages that got a frame.
     pub pages_filled: u64,
+    /// Pages that were mapped before anybody touched them.
+    pub pages_ahead: u64,
+    /// Grants of 2 MiB.
+    pub large_pages: u64,
+    /// Pages of 2 MiB that were made small.
+    pub splits: u64,
+    /// Blocks of small pages that were made large again.
+    pub collapses: u64,
+    /// Pages that the dirty log said were written.
+    pub dirty_pages: u64,
     /// Accesses through a window of the VM's server, among the faults.
     pub window_faults: u64,
     /// Replies that the kernel refused as stale.
@@ -79,6 +100,11 @@ impl VmStats {
     /// None.
     pub const ZERO: Self = Self {
         pages_filled: 0,
+        pages_ahead: 0,
+        large_pages: 0,
+        splits: 0,
+        collapses: 0,
+        dirty_pages: 0,
         window_faults: 0,
         replies_stale: 0,
         replies_refused: 0,
@@ -99,9 +125,15 @@ pub fn report(vm: usize, vcpus: &[PfStats], of_vm: &VmStats, frames_left: u64, k
         ("pf_fixed", sum.pf_fixed),
         ("pf_emulate", sum.pf_emulate),
         ("pf_spurious", sum.pf_spurious),
+        ("pf_fast", sum.pf_fast),
         ("pf_retry", sum.pf_retry),
         ("pf_denied", sum.pf_denied),
         ("pages_filled", of_vm.pages_filled),
+        ("pages_ahead", of_vm.pages_ahead),
+        ("large_pages", of_vm.large_pages),
+        ("splits", of_vm.splits),
+        ("collapses", of_vm.collapses),
+        ("dirty_pages", of_vm.dirty_pages),
         ("window_faults", of_vm.window_faults),
         ("replies_stale", of_vm.replies_stale),
         ("replies_refused", of_vm.replies_refused),

@@ -1,7 +1,7 @@
 //! The kernel and the task's own frames, as the library of vmm-mm wants them.
 
 use core::fmt::Arguments;
-use ipc_proto::grant::{ClaimedGrant, Gfn, Rights};
+use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Rights};
 use ipc_proto::memop::MemOp;
 use ipc_proto::refused::Refused;
 use vmm_mm::machine::{Kernel, Memory};
@@ -35,10 +35,33 @@ impl Kernel for Machine {
         rt::mem_op(vm, MemOp::Protect, [first.0, pages, u64::from(keep.bits()), 0]).map(|words| words[0])
     }
 
-    fn mapped(&mut self, vm: usize, gfn: Gfn) -> Option<Rights> {
+    fn map(&mut self, vm: usize, grant: &Grant) -> Result<u64, Refused> {
+        let ClaimedGrant { shape, gfn, pfn, mmu_seq } = grant.claim();
+        rt::mem_op(vm, MemOp::Map, [shape, gfn, pfn, mmu_seq]).map(|words| words[0])
+    }
+
+    fn donate(&mut self, vm: usize, first: u64, count: u64) -> Result<(), Refused> {
+        rt::donate(vm, first, count)
+    }
+
+    fn mapped(&mut self, vm: usize, gfn: Gfn) -> Option<Grant> {
         let [first, pfn, shape, ..] = rt::mem_op(vm, MemOp::Read, [gfn.0, 0, 0, 0]).ok()?;
-        let leaf = ClaimedGrant { shape: shape & !(3 << 32), gfn: first, pfn, mmu_seq: 0 }.typed().ok()?;
-        (gfn.0.wrapping_sub(first) < leaf.level.frames()).then_some(leaf.rights)
+        let shape = shape & !(3 << 32);
+        let leaf = ClaimedGrant { shape, gfn: first, pfn, mmu_seq: 0 }.typed().ok()?;
+        (gfn.0.wrapping_sub(first) < leaf.level.frames()).then_some(leaf)
+    }
+
+    fn mmu_seq(&mut self, vm: usize) -> Option<u64> {
+        rt::mem_op(vm, MemOp::Info, [0; 4]).ok().map(|words| words[0])
+    }
+
+    fn further(&mut self, place: usize, claim: ClaimedGrant) {
+        let ClaimedGrant { shape, gfn, pfn, mmu_seq } = claim;
+        let mut bytes = [0; ClaimedGrant::BYTES];
+        for (to, word) in bytes.chunks_exact_mut(8).zip([shape, gfn, pfn, mmu_seq]) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        rt::write_message_at(place * ClaimedGrant::BYTES, &bytes);
     }
 
     fn stat(&mut self, key: Arguments<'_>, value: u64) {

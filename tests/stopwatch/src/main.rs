@@ -1,6 +1,6 @@
 //! Servers that time the kernel by its public system calls. The option `part` says which of the two this task is.
 //!
-//! `pager` pages a guest with the library of vmm-mm, but in the ranges of [`plan`] it answers in ways of its own, so
+//! `pager` pages a guest with the library of vmm-mm, but in the ranges of `plan` it answers in ways of its own, so
 //! that the guest can time what the kernel does with such answers. `caller` calls that pager's portal.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

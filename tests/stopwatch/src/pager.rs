@@ -8,7 +8,7 @@ use ipc_proto::memop::MemOp;
 use ipc_proto::words::Words;
 use rt::Received;
 use spin::Mutex;
-use vmm_mm::control::MESSAGE;
+use vmm_mm::control::{MESSAGE, REPLY};
 use vmm_mm::policy::Chosen;
 use vmm_mm::serve::Pager;
 
@@ -41,8 +41,7 @@ pub fn main(task: &rt::Task) -> ! {
     let policy = Chosen::by_name("demand").expect("vmm-mm has it");
     let shared = task.info.frames - OWN;
     pager.open(task.info.first_pfn, shared, task.info.guest_physical_bits, policy, &mut machine);
-    let mut ranges =
-        Ranges { first_pfn: task.info.first_pfn + shared, retried: (0, 0), timed: Timed::NotYet };
+    let mut ranges = Ranges { first_pfn: task.info.first_pfn + shared, retried: (0, 0), timed: Timed::NotYet };
     let mut next = rt::receive();
     loop {
         next = match next {
@@ -60,7 +59,7 @@ pub fn main(task: &rt::Task) -> ! {
 }
 
 fn request(pager: &mut Pager, machine: &mut Machine, vm: usize, len: usize) -> Words {
-    let (mut bytes, mut reply) = ([0; MESSAGE], [0; MESSAGE]);
+    let (mut bytes, mut reply) = ([0; MESSAGE], [0; REPLY]);
     let len = len.min(MESSAGE);
     rt::read_message(&mut bytes[..len]);
     let used = pager.request(vm, &bytes[..len], &mut reply, machine);

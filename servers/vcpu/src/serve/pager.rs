@@ -45,7 +45,7 @@ impl Pager {
         match pager.ask(&hello)? {
             SlotReply::Hello(answer) if PROTOCOL.understands(answer.version) => Ok(pager),
             SlotReply::Refused(why) => Err(PagerError::Refused(hello, why)),
-            SlotReply::Hello(_) | SlotReply::Done => Err(PagerError::Nonsense(hello)),
+            SlotReply::Hello(_) | SlotReply::Done | SlotReply::Dirty(_) => Err(PagerError::Nonsense(hello)),
         }
     }
 
@@ -68,7 +68,7 @@ impl Pager {
         match self.ask(request)? {
             SlotReply::Done => Ok(()),
             SlotReply::Refused(why) => Err(PagerError::Refused(*request, why)),
-            SlotReply::Hello(_) => Err(PagerError::Nonsense(*request)),
+            SlotReply::Hello(_) | SlotReply::Dirty(_) => Err(PagerError::Nonsense(*request)),
         }
     }
 

@@ -1,12 +1,12 @@
-use super::MESSAGE;
+use super::{MESSAGE, REPLY};
 use crate::serve::Pager;
 use crate::store::Tree;
 use crate::testing::{Asked, FakeMachine, READ, WRITE, access, pager, pager_with, slot};
 use ipc_proto::fault::{ClaimedReply, Fault, Origin};
-use ipc_proto::grant::{Gfn, Rights};
+use ipc_proto::grant::{Gfn, Gpa, Rights};
 use ipc_proto::lifecycle::{Features, Hello};
 use ipc_proto::refused::Refused;
-use ipc_proto::slot::{Slot, SlotFlags, SlotId, SlotRefused, SlotReply, SlotRequest, Space};
+use ipc_proto::slot::{DirtyPages, Slot, SlotFlags, SlotId, SlotRefused, SlotReply, SlotRequest, Space, Tracking};
 use ipc_proto::version::{PROTOCOL, Version};
 use ipc_proto::wire;
 use proptest::prelude::*;
@@ -32,7 +32,7 @@ fn touched() -> (Box<Pager>, FakeMachine) {
 fn refused(pager: &mut Pager, request: SlotRequest, machine: &mut FakeMachine) -> Option<SlotRefused> {
     match pager.control(0, request, machine) {
         SlotReply::Refused(why) => Some(why),
-        SlotReply::Hello(_) | SlotReply::Done => None,
+        SlotReply::Hello(_) | SlotReply::Done | SlotReply::Dirty(_) => None,
     }
 }
 
@@ -46,6 +46,10 @@ fn nothing_is_done_before_hello() {
         SlotRequest::Move(NORMAL, ID, Gfn(0)),
         SlotRequest::SetFlags(NORMAL, ID, NONE),
         SlotRequest::Stats,
+        SlotRequest::DirtyLog(NORMAL, ID, 0),
+        SlotRequest::Track(NORMAL, Gfn(0), Tracking::On),
+        SlotRequest::Why(Gpa(0)),
+        SlotRequest::MemoryType(0x2ff, 0),
     ] {
         assert_eq!(refused(&mut pager, request, &mut machine), Some(SlotRefused::NoHello), "{request:?}");
     }
@@ -62,7 +66,7 @@ fn another_major_version_is_refused_and_another_minor_is_not() {
     assert_eq!(refused(&mut pager, other, &mut machine), Some(SlotRefused::Version));
     assert_eq!(refused(&mut pager, SlotRequest::Stats, &mut machine), Some(SlotRefused::NoHello));
     let newer = hello(PROTOCOL.major, PROTOCOL.minor + 1);
-    let ours = Hello { version: PROTOCOL, features: Features::empty() };
+    let ours = Hello { version: PROTOCOL, features: Features::all() };
     assert_eq!(pager.control(0, newer, &mut machine), SlotReply::Hello(ours));
 }
 
@@ -74,12 +78,12 @@ fn bytes_that_are_no_request_are_malformed() {
     let len = wire::encode(&SlotRequest::Create(slot(1, 0, 1, NONE)), &mut good).expect("it fits");
     let cases: [&[u8]; 5] = [&[], &[0xff; 10], &good[..len - 1], &good[..=len], &[99]];
     for bytes in cases {
-        let mut reply = [0; MESSAGE];
+        let mut reply = [0; REPLY];
         let used = pager.request(0, bytes, &mut reply, &mut machine);
         let answer: SlotReply = wire::decode(&reply[..used]).expect("a reply");
         assert_eq!(answer, SlotReply::Refused(SlotRefused::Malformed), "{bytes:x?}");
     }
-    let mut reply = [0; MESSAGE];
+    let mut reply = [0; REPLY];
     let used = pager.request(0, &good[..len], &mut reply, &mut machine);
     assert_eq!(wire::decode(&reply[..used]), Ok(SlotReply::Done));
 }
@@ -88,10 +92,12 @@ fn bytes_that_are_no_request_are_malformed() {
 fn every_request_and_reply_fits_the_buffers() {
     let large =
         Slot { id: SlotId(u16::MAX), space: Space::Smm, base: Gfn(u64::MAX), pages: u64::MAX, flags: SlotFlags::all() };
-    let mut buffer = [0; MESSAGE];
-    assert!(wire::encode(&SlotRequest::Create(large), &mut buffer).is_ok());
+    let mut request = [0; MESSAGE];
+    assert!(wire::encode(&SlotRequest::Create(large), &mut request).is_ok());
+    let mut buffer = [0; REPLY];
     let hello = Hello { version: Version { major: u16::MAX, minor: u16::MAX }, features: Features::all() };
-    for reply in [SlotReply::Hello(hello), SlotReply::Refused(SlotRefused::Overlap(SlotId(u16::MAX)))] {
+    let dirty = SlotReply::Dirty(DirtyPages { first: u64::MAX, bits: [u64::MAX; 16] });
+    for reply in [dirty, SlotReply::Hello(hello), SlotReply::Refused(SlotRefused::Overlap(SlotId(u16::MAX)))] {
         assert!(wire::encode(&reply, &mut buffer).is_ok());
     }
 }
@@ -99,7 +105,7 @@ fn every_request_and_reply_fits_the_buffers() {
 #[test]
 fn a_slot_that_does_not_fit_into_the_frames_is_refused() {
     let mut machine = FakeMachine::default();
-    let mut pager = pager_with(Tree::frames_for(60), &mut machine, &[]);
+    let mut pager = pager_with(Tree::frames_for(0, 60), &mut machine, &[]);
     let ask = |pages| SlotRequest::Create(slot(1, 0, pages, NONE));
     assert_eq!(refused(&mut pager, ask(61), &mut machine), Some(SlotRefused::OutOfMemory));
     assert_eq!(refused(&mut pager, ask(60), &mut machine), None, "nothing was promised to the refused one");
@@ -119,10 +125,14 @@ fn the_refusals_of_the_slots_come_through() {
         (SlotRequest::Create(slot(2, u64::MAX, 1, NONE)), SlotRefused::BeyondGuest),
         (SlotRequest::Create(slot(2, 0x1f, 1, NONE)), SlotRefused::Overlap(ID)),
         (SlotRequest::Create(slot(1, 0x40, 1, NONE)), SlotRefused::Exists),
-        (SlotRequest::Create(slot(2, 0x40, 1, SlotFlags::LOG_DIRTY_PAGES)), SlotRefused::UnknownFlag),
+        (SlotRequest::Create(slot(2, 0x40, 1, SlotFlags::from_bits_retain(8))), SlotRefused::UnknownFlag),
         (SlotRequest::Delete(NORMAL, SlotId(2)), SlotRefused::NoSuchSlot),
         (SlotRequest::Move(NORMAL, ID, far), SlotRefused::BeyondGuest),
-        (SlotRequest::SetFlags(NORMAL, ID, SlotFlags::LOG_DIRTY_PAGES), SlotRefused::UnknownFlag),
+        (SlotRequest::SetFlags(NORMAL, ID, SlotFlags::from_bits_retain(8)), SlotRefused::UnknownFlag),
+        (SlotRequest::DirtyLog(NORMAL, ID, 0), SlotRefused::NotLogged),
+        (SlotRequest::DirtyLog(NORMAL, SlotId(2), 0), SlotRefused::NoSuchSlot),
+        (SlotRequest::Track(NORMAL, Gfn(0x20), Tracking::On), SlotRefused::NoSuchSlot),
+        (SlotRequest::MemoryType(0x10, 0), SlotRefused::UnknownRegister),
         (SlotRequest::SetFlags(Space::Smm, ID, NONE), SlotRefused::NoSuchSlot),
     ] {
         assert_eq!(refused(&mut pager, request, &mut machine), Some(why), "{request:?}");
@@ -137,7 +147,7 @@ fn a_deleted_slot_is_unmapped_before_its_frames_are_free() {
     assert_eq!(refused(&mut pager, SlotRequest::Delete(NORMAL, ID), &mut machine), None);
     assert_eq!(machine.asked, [Asked::Unmap(0x100, 0x20)]);
     assert!(machine.ept.is_empty());
-    assert_eq!(pager.pool().left(), before + Tree::frames_for(0x20), "the pages and the node over them");
+    assert_eq!(pager.pool().left(), before + Tree::frames_for(0, 0x20), "the pages and the node over them");
     let words = pager.answer(&access(0x100, READ), &mut machine);
     assert_eq!(ClaimedReply::from_words(&words), Ok(ClaimedReply::Mmio));
 }
@@ -192,11 +202,15 @@ fn a_change_that_the_kernel_refuses_changes_nothing() {
         SlotRequest::Move(NORMAL, ID, Gfn(0x900)),
         SlotRequest::SetFlags(NORMAL, ID, SlotFlags::READONLY),
         SlotRequest::SetFlags(NORMAL, ID, SlotFlags::PRIVATE),
+        SlotRequest::SetFlags(NORMAL, ID, SlotFlags::LOG_DIRTY_PAGES),
+        SlotRequest::Track(NORMAL, Gfn(0x100), Tracking::On),
     ] {
         let (mut pager, mut machine) = touched();
         machine.refuse = Some(Refused::BadHandle);
         let why = refused(&mut pager, request, &mut machine);
         assert_eq!(why, Some(SlotRefused::Kernel(Refused::BadHandle)), "{request:?}");
+        assert_eq!(machine.leaf(0x100).map(|(_, rights)| rights), Some(Rights::all()), "{request:?}");
+        machine.ept.clear();
         let words = pager.answer(&access(0x100, WRITE), &mut machine);
         assert_eq!(machine.install(&words).map(|grant| grant.rights), Some(Rights::all()), "{request:?}");
         assert_eq!(machine.guest_word(0x100, 3), 0x100);
@@ -280,7 +294,7 @@ impl Run {
         match self.pager.control(0, request, &mut self.machine) {
             SlotReply::Done => then(&mut self.model),
             SlotReply::Refused(_) => {}
-            SlotReply::Hello(_) => panic!("nobody said hello"),
+            SlotReply::Hello(_) | SlotReply::Dirty(_) => panic!("neither was asked for"),
         }
     }
 
@@ -366,7 +380,7 @@ proptest! {
     fn no_bytes_stop_the_pager(bytes in prop::collection::vec(any::<u8>(), 0..=MESSAGE)) {
         let mut machine = FakeMachine::default();
         let mut pager = pager_with(50, &mut machine, &[(1, 0, 8, NONE)]);
-        let mut reply = [0; MESSAGE];
+        let mut reply = [0; REPLY];
         let used = pager.request(0, &bytes, &mut reply, &mut machine);
         prop_assert!(wire::decode::<SlotReply>(&reply[..used]).is_ok());
     }

@@ -1,20 +1,16 @@
-use super::{PageFault, PageFaultErr, Prefetch};
-use ipc_proto::fault::{FaultKind, Origin, Qualification};
-use ipc_proto::grant::{Gpa, Rights};
+use super::{PageFault, PageFaultErr};
+use crate::testing::access;
+use ipc_proto::fault::{Fault, FaultKind, Qualification};
+use ipc_proto::grant::{Gpa, Level, Pfn, Rights};
 
 fn of(qualification: u32) -> PageFaultErr {
     PageFaultErr::from_violation(Qualification::from_bits_retain(qualification))
 }
 
 fn fault(kind: FaultKind, qualification: u32) -> PageFault {
-    PageFault {
-        addr: Gpa(0x1234_5678),
-        kind,
-        qualification: Qualification::from_bits_retain(qualification),
-        origin: Origin::Vcpu,
-        prefetch: Prefetch::No,
-        mmu_seq: 7,
-    }
+    let qualification = Qualification::from_bits_retain(qualification);
+    let message = Fault { kind, gpa: Gpa(0x1234_5678), mmu_seq: 7, ..access(0, qualification) };
+    PageFault::from_message(&message)
 }
 
 #[test]
@@ -76,4 +72,20 @@ fn the_predicates_say_what_the_error_code_says() {
             assert_eq!(fault.access().contains(Rights::EXECUTE), error.contains(PageFaultErr::FETCH));
         }
     }
+}
+
+#[test]
+fn implicit_access_from_hardware_is_stripped_and_nothing_else() {
+    let said = PageFaultErr::WRITE | PageFaultErr::GUEST_FINAL;
+    assert_eq!((said | PageFaultErr::IMPLICIT_ACCESS).from_hardware(), said);
+    assert_eq!(PageFaultErr::all().from_hardware(), PageFaultErr::all() - PageFaultErr::IMPLICIT_ACCESS);
+}
+
+#[test]
+fn a_fault_begins_with_nothing_found() {
+    let fault = fault(FaultKind::Violation, 0b11);
+    assert!(fault.is_tdp && fault.user() && fault.write() && !fault.exec() && !fault.present());
+    assert_eq!((fault.slot, fault.pfn, fault.hva(), fault.goal_level), (None, None, None, Level::Page));
+    let found = PageFault { pfn: Some(Pfn(0x1234)), ..fault };
+    assert_eq!(found.hva(), Some(0x100_0000_0000 + 0x123_4000));
 }

@@ -1,6 +1,6 @@
 //! `demand`: exactly the page that was touched, when it is touched.
 
-use super::{Around, Policy};
+use super::{Advice, Policy};
 use crate::fault::PageFault;
 
 /// The plainest policy: no memory is spent that the guest did not ask for.
@@ -11,7 +11,7 @@ impl Policy for Demand {
     const NAME: &'static str = "demand";
 
     #[inline]
-    fn around(&mut self, _: &PageFault) -> Around {
-        Around::ThePage
+    fn advise(&mut self, _: &PageFault) -> Advice {
+        Advice::THE_PAGE
     }
 }

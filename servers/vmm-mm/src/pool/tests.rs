@@ -1,4 +1,4 @@
-use super::{BATCH, Frame, Pool};
+use super::{BATCH, Frame, LARGE, Pool};
 use crate::machine::{Memory, WORDS};
 use crate::testing::FakeMachine;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use std::vec::Vec;
 fn pool(frames: u64) -> (Pool, FakeMachine) {
     let mut machine = FakeMachine::default();
     let mut pool = Pool::empty();
-    pool.open(frames, &mut machine);
+    pool.open(0, frames, &mut machine);
     (pool, machine)
 }
 
@@ -79,6 +79,41 @@ fn a_run_is_neighbours_and_leaves_for_good() {
     }
     assert_eq!(seen.len(), BATCH);
     assert_eq!(pool.donated(), BATCH as u64 + 5);
+}
+
+#[test]
+fn frames_come_out_in_a_row() {
+    let (mut pool, mut machine) = pool(3 * BATCH as u64);
+    for index in 0..3 * BATCH as u32 {
+        assert_eq!(pool.take_zeroed(&mut machine).map(|frame| frame.index()), Some(index));
+    }
+}
+
+#[test]
+fn a_large_page_is_aligned_in_the_machine_and_no_frame_is_lost_for_it() {
+    let mut machine = FakeMachine::default();
+    let mut pool = Pool::empty();
+    pool.open(0x1003, 2048, &mut machine);
+    let mut large = Vec::new();
+    while let Some(frame) = pool.take_large(&mut machine) {
+        assert_eq!((0x1003 + frame.index()) % LARGE, 0);
+        assert!(pool.is_aligned(frame.index()) && !pool.is_aligned(frame.index() + 1));
+        assert!((0..LARGE).all(|n| machine.word(frame.index() + n, 5) == 0));
+        large.push(frame);
+    }
+    assert_eq!(large.len(), 3, "2048 frames that begin out of line have three");
+    assert_eq!(pool.left(), 2048 - 3 * 512);
+    machine.set_word(large[0].index() + 7, 5, 9);
+    pool.release_large(large.remove(0), &mut machine);
+    let again = pool.take_large(&mut machine).expect("it came back");
+    assert_eq!(machine.word(again.index() + 7, 5), 0, "zeroed again");
+    pool.release_large(again, &mut machine);
+    assert_eq!(pool.left(), 2048 - 2 * 512);
+    let mut seen = HashSet::new();
+    while let Some(frame) = pool.take_zeroed(&mut machine) {
+        assert!(seen.insert(frame.index()));
+    }
+    assert_eq!(seen.len(), 2048 - 2 * 512, "when nothing else is left a large page is broken up");
 }
 
 proptest! {

@@ -1,0 +1,50 @@
+//! The grants of one reply: neighbouring pages with neighbouring frames and the same rights become one run.
+
+use heapless::Vec;
+use ipc_proto::grant::{Gfn, Grant, Level, MemType, Pfn, Rights};
+
+/// Most grants in one reply. The message page has room for 128; a window that falls into more pieces is cut.
+pub const MOST: usize = 32;
+
+/// Runs of small pages, the first with the page that faulted.
+#[derive(Debug, Default)]
+pub struct Runs(Vec<Grant, MOST>);
+
+/// Whether there was room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// The page is in.
+    Taken,
+    /// It is not, and no page that begins a new run will be.
+    Full,
+}
+
+impl Runs {
+    /// Adds a page, to the last run if it goes on there.
+    pub fn add(&mut self, gfn: Gfn, pfn: Pfn, rights: Rights, mmu_seq: u64) -> Room {
+        if let Some(last) = self.0.last_mut() {
+            let count = u64::from(last.count);
+            if last.gfn.0 + count == gfn.0 && last.pfn.0 + count == pfn.0 && last.rights == rights && count < 512 {
+                last.count += 1;
+                return Room::Taken;
+            }
+        }
+        let grant = Grant { gfn, pfn, count: 1, level: Level::Page, rights, mem_type: MemType::WriteBack, mmu_seq };
+        if self.0.push(grant).is_ok() { Room::Taken } else { Room::Full }
+    }
+
+    /// The runs.
+    #[must_use]
+    pub fn grants(&self) -> &[Grant] {
+        &self.0
+    }
+
+    /// How many pages they have.
+    #[must_use]
+    pub fn pages(&self) -> u64 {
+        self.0.iter().map(|grant| u64::from(grant.count)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests;
