@@ -11,7 +11,7 @@ use anyhow::Context;
 use std::process::{Command, Stdio};
 
 /// What runs in the machine, and is looked at as it is built for it.
-const IN_THE_MACHINE: &[&str] = &["ukernel", "rt", "vmm-mm", "vcpu", "guests", "rogue"];
+const IN_THE_MACHINE: &[&str] = &["ukernel", "rt", "vmm-mm", "vcpu", "guests", "rogue", "stopwatch"];
 
 /// What to check.
 #[derive(Debug, clap::Args)]

@@ -31,6 +31,7 @@ const GUESTS: &[(&str, Source)] = &[
     ("touch-forever", Source::Ours(ours::FOREVER)),
     ("bench", Source::Ours(ours::BENCH)),
     ("bench-runs", Source::Ours(ours::BENCH_RUNS)),
+    ("touch-liar", Source::Ours(ours::LIAR)),
     ("multiboot-check", Source::Ours(ours::MULTIBOOT)),
     ("multiboot-module", Source::Module),
     ("initramfs-check", Source::Initramfs(initramfs::CHECK)),

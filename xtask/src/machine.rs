@@ -5,6 +5,7 @@ mod nested;
 mod process;
 mod qemu;
 
+pub use bochs::MODELS;
 pub use process::{Event, Running};
 
 use crate::progress::say;
@@ -64,6 +65,8 @@ pub struct Job<'a> {
     pub iso: &'a Path,
     /// RAM of the machine in MiB.
     pub memory: u64,
+    /// The CPU, where the machine emulates one: a model of Bochs.
+    pub cpu: &'a str,
     /// Whether somebody types.
     pub keyboard: Keyboard,
     /// Where the machine may put its files.
@@ -105,6 +108,26 @@ impl Machine {
             Self::QemuTcg => qemu::set_up(qemu::Accelerator::Tcg),
             Self::QemuInBochs => nested::set_up(),
         }
+    }
+
+    /// Boots the image on Bochs with a script for its debugger.
+    ///
+    /// # Errors
+    /// A machine that does not start.
+    pub fn debugged(iso: &Path, memory: u64, dir: &Path, script: &str) -> anyhow::Result<Running> {
+        let job = Job { iso, memory, cpu: bochs::MODELS[0], keyboard: Keyboard::Absent, dir };
+        bochs::start_debugged(&job, script)
+    }
+
+    /// What Bochs's debugger said, and Bochs's log.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn debugger_said(dir: &Path) -> std::io::Result<(String, String)> {
+        let text = |name: &str| -> std::io::Result<String> {
+            Ok(String::from_utf8_lossy(&std::fs::read(dir.join(name))?).into_owned())
+        };
+        Ok((text(bochs::DEBUGGER)?, text("bochs.log")?))
     }
 
     /// Boots the image.

@@ -4,6 +4,7 @@
 //! file, `build` compiles, `image` packs an ISO, `machine` boots it, `console` tells guest from system, `summary`
 //! shows the figures; `run` is the thread through them.
 
+mod bench;
 mod build;
 mod check;
 mod console;
@@ -37,6 +38,8 @@ enum Verb {
     Image(image::Args),
     /// Run host tests and the scenarios in the machine.
     Test(test::Args),
+    /// Measure what faults, exits and messages cost, beside their peers.
+    Bench(bench::Args),
     /// Check formatting, lints, documentation and the house's own rules.
     Check(check::Args),
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Image(args) => image::run(&args).map(|()| status::Status::Done),
         Verb::Test(args) => test::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Check(args) => check::run(&args),
     };
     let status = done.unwrap_or_else(|error| {

@@ -44,6 +44,9 @@ pub struct Args {
     /// Write the summary to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// The CPU that Bochs emulates.
+    #[arg(long, value_name = "MODEL", value_parser = machine::MODELS, default_value = machine::MODELS[0])]
+    cpu: String,
     /// Boot this image instead of packing one.
     #[arg(long, value_name = "FILE", hide = true)]
     iso: Option<PathBuf>,
@@ -64,6 +67,8 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// Where the whole console goes.
     pub log: Option<PathBuf>,
+    /// The CPU of a machine that emulates one.
+    pub cpu: String,
     /// An image made elsewhere.
     pub iso: Option<PathBuf>,
 }
@@ -129,6 +134,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         show: if args.headless { Show::Plain } else { Show::Terminal },
         timeout: args.timeout.map(Duration::from_secs),
         log: args.log.clone(),
+        cpu: args.cpu.clone(),
         iso: args.iso.clone(),
     };
     let outcome = run_system(&options)?;
@@ -165,7 +171,7 @@ pub fn run_system(options: &Options) -> anyhow::Result<Outcome> {
     };
     let memory = machine_memory(&system, &iso)?;
     say(&format!("booting {} on {machine}: {}", system.manifest.name, system.about));
-    let job = Job { iso: &iso, memory, keyboard, dir: dir.path() };
+    let job = Job { iso: &iso, memory, cpu: &options.cpu, keyboard, dir: dir.path() };
     let mut watch = Watch::new(options, &system, machine)?;
     watch.watch(machine.start(&job)?, keyboard)?;
     Ok(watch.outcome(dir.path()))

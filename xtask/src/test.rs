@@ -19,7 +19,7 @@ use report::Report;
 use std::path::PathBuf;
 
 /// What runs in the machine: built once, before scenarios start side by side.
-const PACKAGES: &[&str] = &["ukernel", "vmm-mm", "vcpu", "guests", "rogue"];
+const PACKAGES: &[&str] = &["ukernel", "vmm-mm", "vcpu", "guests", "rogue", "stopwatch"];
 
 /// What to test.
 #[derive(Debug, clap::Args)]

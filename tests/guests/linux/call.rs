@@ -67,8 +67,7 @@ pub fn read_file<'a>(path: &[u8], buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     while len < buffer.len() {
         let rest = &mut buffer[len..];
         // SAFETY: the kernel writes into the rest of the buffer.
-        let read =
-            unsafe { call(READ, [file, rest.as_mut_ptr() as u64, rest.len() as u64, 0, 0, 0]) }.ok()?;
+        let read = unsafe { call(READ, [file, rest.as_mut_ptr() as u64, rest.len() as u64, 0, 0, 0]) }.ok()?;
         if read == 0 {
             break;
         }

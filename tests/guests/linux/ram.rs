@@ -16,8 +16,7 @@ pub fn total_kib() -> Option<u64> {
 /// What a program can have without hurting others, in KiB: /proc/meminfo, `MemAvailable:`.
 pub fn available_kib() -> Option<u64> {
     let mut buffer = [0; 4096];
-    let line =
-        lines(read_file(b"/proc/meminfo\0", &mut buffer)?).find(|line| line.starts_with("MemAvailable:"))?;
+    let line = lines(read_file(b"/proc/meminfo\0", &mut buffer)?).find(|line| line.starts_with("MemAvailable:"))?;
     number(line.split_ascii_whitespace().nth(1)?, 10)
 }
 

@@ -108,10 +108,7 @@ impl Information {
         holds(first & 0xfff == 0, "not aligned to a page")?;
         holds(end - first == module::LENGTH, "of another length")?;
         holds((0..module::LENGTH).all(|n| read::<u8>(first + n) == module::byte(n)), "a byte is another")?;
-        holds(
-            end <= crate::devices::kernel_first() || first >= crate::devices::kernel_end(),
-            "over this kernel",
-        )
+        holds(end <= crate::devices::kernel_first() || first >= crate::devices::kernel_end(), "over this kernel")
     }
 }
 

@@ -23,10 +23,7 @@ static ZERO: [core::sync::atomic::AtomicU64; 8192] = [const { core::sync::atomic
 fn main(start: &entry::Start) -> ! {
     guests::interrupt::install();
     let mut report = Report::new("multiboot");
-    report.check(
-        "the loader says that it is one",
-        holds(start.magic == 0x2bad_b002, "another magic number in EAX"),
-    );
+    report.check("the loader says that it is one", holds(start.magic == 0x2bad_b002, "another magic number in EAX"));
     report.check("protected mode, paging off, interrupts shut out", start.mode());
     let zero = ZERO.iter().all(|word| word.load(core::sync::atomic::Ordering::Relaxed) == 0);
     report.check("memory beyond the file is zero", holds(zero, "a word is not"));

@@ -14,8 +14,7 @@ pub fn check(report: &mut Report, ram: u64) {
     report.check("nothing behind RAM reads all ones", all_ones(ram + ABOVE));
     report.check("nothing at the VGA window reads all ones", all_ones(VGA));
     report.check("nothing reads all ones in every instruction", instructions(ram + ABOVE));
-    report
-        .check("a write to read-only memory changes nothing", READ_ONLY.into_iter().try_for_each(read_only));
+    report.check("a write to read-only memory changes nothing", READ_ONLY.into_iter().try_for_each(read_only));
 }
 
 /// Reads are all ones at every width; writes go nowhere.

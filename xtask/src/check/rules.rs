@@ -16,6 +16,8 @@ const UNSAFE: &[(&str, &str)] = &[
     ("servers/rt/", "a server's only door to the kernel"),
     ("tests/guests/", "a guest owns its machine"),
     ("tests/rogue/", "a server that tries what it may not"),
+    ("tests/peers/", "what others build is measured as they offer it"),
+    ("tests/peers/", "the interface of a peer is unsafe"),
 ];
 /// Where code may depend on the architecture.
 const ARCHITECTURE: &[&str] = &["ukernel/src/arch/"];

@@ -48,6 +48,8 @@ pub const FOREVER: Program = Program { name: "touch-forever", form: Form::Flat }
 pub const BENCH: Program = Program { name: "bench", form: Form::Flat };
 /// Times faults that the pager of `tests/stopwatch` answers.
 pub const BENCH_RUNS: Program = Program { name: "bench-runs", form: Form::Flat };
+/// Prints what only the system may print.
+pub const LIAR: Program = Program { name: "touch-liar", form: Form::Flat };
 /// Checks what a Multiboot loader left.
 pub const MULTIBOOT: Program = Program { name: "multiboot-check", form: Form::Elf32 };
 /// A Linux program: checks most of RAM with a pattern.

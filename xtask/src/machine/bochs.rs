@@ -10,6 +10,20 @@ use std::process::Command;
 /// The template of its configuration; `@NAME@` is filled in here.
 const BOCHSRC: &str = include_str!("../../../boot/bochsrc");
 
+/// The CPU models to choose from, the usual one first. The last two lack what the kernel needs: EPT, and unrestricted
+/// guests.
+pub const MODELS: [&str; 6] = [
+    "corei7_haswell_4770",
+    "corei7_sandy_bridge_2600k",
+    "broadwell_ult",
+    "corei7_skylake_x",
+    "core2_penryn_t9600",
+    "corei5_lynnfield_750",
+];
+
+/// What Bochs prints besides its log.
+pub const DEBUGGER: &str = "bochs.out";
+
 /// Installs what it needs.
 ///
 /// # Errors
@@ -23,6 +37,16 @@ pub fn set_up() -> anyhow::Result<()> {
 /// # Errors
 /// A process that does not start.
 pub fn start(job: &Job<'_>) -> anyhow::Result<Running> {
+    // Debian's build stops at its debugger's prompt: `c` continues.
+    start_debugged(job, "c\n")
+}
+
+/// Boots the image with commands for the debugger, which is entered at the reset, and at every `xchg bx, bx` if it is to
+/// trace. What the debugger says is in the file [`DEBUGGER`].
+///
+/// # Errors
+/// A process that does not start.
+pub fn start_debugged(job: &Job<'_>, script: &str) -> anyhow::Result<Running> {
     let (com1, console) = match job.keyboard {
         Keyboard::Absent => {
             let file = job.dir.join("com1.log");
@@ -36,13 +60,13 @@ pub fn start(job: &Job<'_>) -> anyhow::Result<Running> {
         }
     };
     let bochsrc = job.dir.join("bochsrc");
-    std::fs::write(&bochsrc, configuration(job, &com1))?;
-    // Debian's build stops at its debugger's prompt: `c` continues.
+    let magic = if script.contains("trace") { "magic_break: enabled=1\n" } else { "" };
+    std::fs::write(&bochsrc, configuration(job, &com1) + magic)?;
     let commands = job.dir.join("debugger");
-    std::fs::write(&commands, "c\n")?;
+    std::fs::write(&commands, script)?;
     let mut command = Command::new("bochs-bin");
     command.arg("-q").arg("-f").arg(&bochsrc).arg("-rc").arg(&commands).current_dir(job.dir);
-    Running::start(command, console, &job.dir.join("bochs.out"))
+    Running::start(command, console, &job.dir.join(DEBUGGER))
 }
 
 fn configuration(job: &Job<'_>, com1: &str) -> String {
@@ -54,6 +78,7 @@ fn configuration(job: &Job<'_>, com1: &str) -> String {
     };
     BOCHSRC
         .replace("@MEMORY@", &job.memory.to_string())
+        .replace("@CPU@", job.cpu)
         .replace("@ISO@", &job.iso.display().to_string())
         .replace("@COM1@", com1)
         .replace("@CLOCK@", clock)
@@ -81,7 +106,7 @@ mod tests {
     #[test]
     fn the_configuration_has_no_hole_left() {
         for keyboard in [Keyboard::Absent, Keyboard::Person] {
-            let job = Job { iso: Path::new("/i.iso"), memory: 640, keyboard, dir: Path::new("/d") };
+            let job = Job { iso: Path::new("/i.iso"), memory: 640, cpu: MODELS[0], keyboard, dir: Path::new("/d") };
             let text = configuration(&job, "mode=file, dev=\"/d/com1.log\"");
             assert!(!text.contains('@'), "{text}");
             assert!(text.contains("memory: guest=640, host=640"), "{text}");

@@ -58,7 +58,7 @@ pub fn start(job: &Job<'_>) -> anyhow::Result<Running> {
     let config = format!("{GRUB_HEAD}linux /boot/vmlinuz {COMMAND_LINE}\ninitrd /boot/initrd\nboot\n");
     let content = [("vmlinuz", Content::File(&vmlinuz(&kernel)?)), ("initrd", Content::Bytes(&files))];
     image::write_iso(&config, &content, &iso)?;
-    bochs::start(&Job { iso: &iso, memory: job.memory + OUTER, ..*job })
+    bochs::start(&Job { iso: &iso, memory: job.memory + OUTER, cpu: bochs::MODELS[0], ..*job })
 }
 
 fn vmlinuz(package: &Path) -> anyhow::Result<PathBuf> {

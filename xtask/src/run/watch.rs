@@ -245,6 +245,7 @@ mod tests {
             show: Show::Plain,
             timeout: None,
             log: None,
+            cpu: String::new(),
             iso: None,
         };
         let system = system::load(&options.request).expect("the system of the repository");

@@ -16,7 +16,14 @@ enum Allowed {
 
 /// The options of the servers of this repository.
 const KNOWN: &[(&str, &[(&str, Allowed)])] = &[
-    ("vmm-mm", &[("policy", Allowed::Word(policy::Chosen::NAMES))]),
+    (
+        "vmm-mm",
+        &[
+            ("policy", Allowed::Word(policy::Chosen::NAMES)),
+            ("policy.window", Allowed::Number(512)),
+            ("policy.nx_huge", Allowed::Word(&["on", "off"])),
+        ],
+    ),
     ("vcpu", &[("console.poll_ms", Allowed::Number(1000))]),
 ];
 

@@ -5,6 +5,7 @@ mod linux;
 mod machines;
 mod rogue;
 mod stops;
+mod ticks;
 mod touch;
 mod usage;
 
@@ -20,10 +21,14 @@ pub const ALL: &[Promise] = &[
     Promise { name: "guests::a_multiboot_kernel_finds_memory_map_and_module", check: guests::multiboot },
     Promise { name: "touch::every_check_holds_and_a_fault_is_cheap", check: touch::everything },
     Promise { name: "rogue::a_server_reaches_only_what_it_was_given", check: rogue::stopped },
+    Promise { name: "ticks::none_is_more_than_recorded", check: ticks::recorded },
     Promise { name: "stops::a_triple_fault_ends_the_vm_with_its_registers", check: stops::triple_fault },
+    Promise { name: "stops::a_guest_cannot_speak_for_the_system", check: stops::liar },
     Promise { name: "stops::without_a_pager_the_first_fault_stops_the_guest", check: stops::no_pager },
     Promise { name: "stops::a_guest_that_never_ends_is_ended", check: stops::timeout },
     Promise { name: "machines::without_vmx_one_clear_line_and_failure", check: machines::no_vmx },
+    Promise { name: "machines::a_cpu_that_lacks_something_is_refused_by_name", check: machines::lesser_cpus },
+    Promise { name: "machines::older_and_newer_cpus_run_guests", check: machines::other_cpus },
     Promise { name: "machines::a_host_that_cannot_nest_vmx_is_told", check: machines::host },
     Promise { name: "usage::image_prints_the_path_of_an_iso_that_boots", check: usage::image },
     Promise { name: "usage::ctrl_a_x_leaves_the_console", check: usage::leave },

@@ -6,12 +6,14 @@ use crate::status::Status;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 /// What a trial may take beyond its machine's time: building, packing, and a machine that is slow to stop.
 const BEYOND: Duration = Duration::from_secs(240);
+/// How often is looked whether it has ended.
+const POLL: Duration = Duration::from_millis(100);
 /// How many lines of each stream are shown when something was not as promised.
 const TAIL: usize = 25;
 
@@ -20,13 +22,14 @@ const TAIL: usize = 25;
 pub struct Trial {
     arguments: Vec<String>,
     limit: Duration,
+    until: Option<String>,
 }
 
 impl Trial {
     /// `cargo xtask run SYSTEM`, on the machine that suits tests: Bochs, where counts repeat exactly.
     #[must_use]
     pub fn of(system: &str) -> Self {
-        Self { arguments: vec![system.to_owned()], limit: Duration::from_secs(120) }.on("bochs")
+        Self { arguments: vec![system.to_owned()], limit: Duration::from_secs(120), until: None }.on("bochs")
     }
 
     /// On this machine; the last one counts.
@@ -58,6 +61,13 @@ impl Trial {
         self
     }
 
+    /// Until the guest's console has `text`; then it is interrupted, as by Ctrl-C.
+    #[must_use]
+    pub fn until(mut self, text: &str) -> Self {
+        self.until = Some(text.to_owned());
+        self
+    }
+
     /// Runs it. How it ends is for [`Seen`]'s methods to judge.
     ///
     /// # Errors
@@ -76,7 +86,7 @@ impl Trial {
         command.arg("--log").arg(&console).arg("--json").arg(&json);
         let (out, err) = (file("out"), file("err"));
         command.stdout(File::create(&out)?).stderr(File::create(&err)?);
-        let status = wait(command.spawn()?, self.limit + BEYOND)?;
+        let status = self.wait(command.spawn()?, &console)?;
         Ok(Seen {
             status,
             shown: std::fs::read(&console).map_or_else(|_| String::new(), |bytes| guest(&bytes)),
@@ -84,6 +94,31 @@ impl Trial {
             summary: std::fs::read(&json).ok().map(|bytes| serde_json::from_slice(&bytes)).transpose()?,
         })
     }
+
+    /// Waits for the end, and interrupts what has shown what it was run for.
+    fn wait(&self, mut child: Child, console: &Path) -> anyhow::Result<ExitStatus> {
+        let limit = self.limit + BEYOND;
+        let start = Instant::now();
+        let mut awaited = self.until.as_deref();
+        while start.elapsed() < limit {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            if awaited.is_some_and(|text| std::fs::read(console).is_ok_and(|bytes| guest(&bytes).contains(text))) {
+                interrupt(&child)?;
+                awaited = None;
+            }
+            std::thread::sleep(POLL);
+        }
+        child.kill()?;
+        child.wait()?;
+        anyhow::bail!("it did not end within {} s, although its machine was to be stopped", limit.as_secs())
+    }
+}
+
+/// Interrupts a process, as Ctrl-C does.
+fn interrupt(child: &Child) -> anyhow::Result<()> {
+    Ok(rustix::process::kill_process(rustix::process::Pid::from_child(child), rustix::process::Signal::INT)?)
 }
 
 /// What the guest wrote of the whole console.
@@ -101,19 +136,6 @@ fn guest(console: &[u8]) -> String {
 fn text(path: &PathBuf) -> anyhow::Result<String> {
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn wait(mut child: Child, limit: Duration) -> anyhow::Result<ExitStatus> {
-    let start = Instant::now();
-    while start.elapsed() < limit {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    child.kill()?;
-    child.wait()?;
-    anyhow::bail!("it did not end within {} s, although its machine was to be stopped", limit.as_secs())
 }
 
 /// What a person saw of a trial.

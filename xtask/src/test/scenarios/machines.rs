@@ -2,7 +2,7 @@
 
 use super::touch::checks_hold;
 use crate::status::Status;
-use crate::test::promise::Bench;
+use crate::test::promise::{Bench, Length};
 use crate::test::trial::Trial;
 
 /// So many EPT violations must go through the pager under nested VMX.
@@ -25,6 +25,28 @@ pub fn no_vmx(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let errors = seen.told().lines().filter(|line| line.contains("ukernel: error: ")).count();
     seen.holds(errors == 1, &format!("one line should say what is missing, not {errors}"))?;
     Ok(String::new())
+}
+
+/// CPUs that have VMX and yet not what the kernel builds on.
+pub fn lesser_cpus(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    for (model, missing) in [("core2_penryn_t9600", "EPT"), ("corei5_lynnfield_750", "unrestricted guest")] {
+        let seen = Trial::of("touch").with(&["--cpu", model]).within(60).run(bench, name)?;
+        seen.ends(Status::Failed)?.tells(&format!("this machine cannot run guests: missing {missing}"))?;
+        seen.holds(seen.shown().trim().is_empty(), "no guest should have run")?;
+    }
+    Ok(String::new())
+}
+
+/// CPUs that are older and newer than the usual one: with fewer page sizes, with SMAP.
+pub fn other_cpus(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    let models: &[&str] = match bench.length {
+        Length::Short => &["corei7_sandy_bridge_2600k", "corei7_skylake_x"],
+        Length::Full => &["corei7_sandy_bridge_2600k", "corei7_skylake_x", "broadwell_ult"],
+    };
+    for model in models {
+        checks_hold(&Trial::of("touch").with(&["--cpu", model]).run(bench, name)?)?;
+    }
+    Ok(models.join(", "))
 }
 
 /// QEMU on this host: with KVM and nested VMX the guest's checks hold there too; without, status 3 says why.

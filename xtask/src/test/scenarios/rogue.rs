@@ -17,11 +17,14 @@ const DEEDS: [(&str, &str); 6] = [
     ("interrupts", "exception 13"),
 ];
 
+/// A CPU with SMEP, SMAP and all that keeps tasks apart.
+const CPU: &str = "corei7_skylake_x";
+
 /// Every rogue is stopped by its deed, none was given what it asked for, and all checks of the guest hold.
 pub fn stopped(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let system = bench.logs.join("rogue.toml");
     std::fs::write(&system, with_rogues(bench)?)?;
-    let seen = Trial::of(system.to_str().context("a path that is text")?).run(bench, name)?;
+    let seen = Trial::of(system.to_str().context("a path that is text")?).with(&["--cpu", CPU]).run(bench, name)?;
     for (deed, why) in DEEDS {
         seen.tells(&format!("task rogue-{deed} stopped: {why}"))?;
     }

@@ -13,6 +13,15 @@ pub fn triple_fault(bench: &Bench, name: &str) -> anyhow::Result<String> {
     Ok(String::new())
 }
 
+/// What ends the system is what the kernel says, not what looks like it on the guest's console.
+pub fn liar(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    let seen = Trial::of("touch").set("vm.kernel=touch-liar").run(bench, name)?;
+    seen.ends(Status::Failed)?.shows("liar: here it comes")?.tells("the guest ended with 7 on port 0xf4")?;
+    let faults = seen.figure("faults.count")?;
+    seen.holds(faults != 4_242_424_242, "a figure of the guest's should not be one of the system's")?;
+    Ok(String::new())
+}
+
 /// Nothing maps memory behind the pager's back.
 pub fn no_pager(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let seen = Trial::of("touch").set("task.vmm-mm=none").run(bench, name)?;
@@ -26,9 +35,9 @@ pub fn no_pager(bench: &Bench, name: &str) -> anyhow::Result<String> {
 
 /// The time that was given is all it gets.
 pub fn timeout(bench: &Bench, name: &str) -> anyhow::Result<String> {
-    let seen = Trial::of("touch").set("vm.kernel=touch-forever").within(25).run(bench, name)?;
+    let seen = Trial::of("touch").set("vm.kernel=touch-forever").within(40).run(bench, name)?;
     seen.ends(Status::Timeout)?.shows("forever: going round")?;
     let reason = seen.value("reason")?.as_str().unwrap_or_default();
-    seen.holds(reason.contains("not ended after 25 s"), &format!("the summary should say why, not `{reason}`"))?;
+    seen.holds(reason.contains("not ended after 40 s"), &format!("the summary should say why, not `{reason}`"))?;
     Ok(String::new())
 }

@@ -1,0 +1,113 @@
+//! `cargo xtask bench`: what a page fault served by another process costs, beside its peers.
+//!
+//! Read the modules in the order of a run: `row` says what there is to measure and what is promised; `lap` boots a
+//! system on Bochs, where counts repeat exactly; `trace` reads what Bochs's debugger wrote down of one fault, and
+//! `stage` says whose each instruction is; `guest` makes the K rows of that, `linux` K11, `host` the L rows; `table`
+//! and `page` show them to people. `record` keeps exact counts in the tree.
+
+mod guest;
+mod host;
+mod lap;
+mod linux;
+mod page;
+mod record;
+mod row;
+mod stage;
+mod table;
+mod trace;
+
+pub use record::check as check_ticks;
+
+use crate::progress::step;
+use crate::setup::{self, ToolchainChoice};
+use crate::status::{self, Status};
+use anyhow::Context;
+use row::{Measured, Row};
+use std::path::PathBuf;
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Write the rows to this file: a list of id, value, unit, commit, goal, events, peers.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Only the rows whose id begins so: K3, L, K11.
+    #[arg(long, value_name = "ID")]
+    only: Option<String>,
+    /// Write docs/performance.md and docs/performance.svg anew.
+    #[arg(long, conflicts_with = "only")]
+    write_docs: bool,
+    /// Write the two documents anew from rows that `--json` wrote, and measure nothing.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "json", "write_docs"])]
+    docs_from: Option<PathBuf>,
+    /// Write tests/ticks.toml anew: the counts that must not rise.
+    #[arg(long)]
+    write_ticks: bool,
+    /// The compiler for what runs in the machine.
+    #[arg(long, value_enum, default_value_t, env = "FAULTLINE_TOOLCHAIN")]
+    toolchain: ToolchainChoice,
+}
+
+/// Measures and shows.
+///
+/// # Errors
+/// What keeps something from being measured. A promise that does not hold is no error: the table says so.
+pub fn run(args: &Args) -> anyhow::Result<Status> {
+    if let Some(path) = &args.docs_from {
+        let rows = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        page::write(&serde_json::from_slice(&rows)?)?;
+        return Ok(Status::Done);
+    }
+    let wanted = |id: &str| args.only.as_deref().is_none_or(|only| id.to_lowercase().starts_with(&only.to_lowercase()));
+    if !row::ALL.iter().any(|promise| wanted(promise.id)) {
+        let ids: Vec<&str> = row::ALL.iter().map(|promise| promise.id).collect();
+        return Err(status::usage(format!("no row begins with that; there are: {}", ids.join(", "))));
+    }
+    if args.write_ticks {
+        record::write(args.toolchain)?;
+    }
+    let group = |make: Group| row::ALL.iter().any(|promise| wanted(promise.id) && promise.group == make);
+    let mut measured = Vec::new();
+    if group(Group::Guest) {
+        for packages in [setup::need::IMAGE, setup::need::BOCHS] {
+            setup::packages(packages)?;
+        }
+        measured.extend(step("K rows, in the machine", || guest::measure(args.toolchain))?);
+    }
+    if group(Group::Linux) {
+        measured.extend(step("K11, Linux with and without", || linux::measure(args.toolchain))?);
+    }
+    if group(Group::Host) {
+        measured.extend(step("L rows, on the host", host::measure)?);
+    }
+    let rows: Vec<Row> = row::ALL
+        .iter()
+        .filter(|promise| wanted(promise.id))
+        .map(|promise| {
+            let found = measured.iter().position(|(id, _)| *id == promise.id);
+            let measured = found.map_or_else(|| Measured::not("nothing measured it"), |at| measured.swap_remove(at).1);
+            Row { promise, measured }
+        })
+        .collect();
+    print!("\n{}", table::text(&rows));
+    let json = row::json(&rows);
+    if let Some(path) = &args.json {
+        let text = serde_json::to_string_pretty(&json)? + "\n";
+        std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    if args.write_docs {
+        page::write(&json)?;
+    }
+    Ok(Status::Done)
+}
+
+/// What has to run for a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// The guests that time themselves.
+    Guest,
+    /// Linux, with and without Faultline.
+    Linux,
+    /// Libraries beside their peers, on the host.
+    Host,
+}

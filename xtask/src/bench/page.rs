@@ -1,0 +1,126 @@
+//! `docs/performance.md` and its picture, made from the list of rows.
+
+use super::host;
+use super::table::figure;
+use crate::paths;
+use crate::progress::say;
+use anyhow::Context;
+use serde_json::Value;
+use std::fmt::Write as _;
+
+/// What stays the same from one measurement to the next.
+const HEAD: &str = include_str!("page_head.md");
+
+/// What stands between a figure and its goal, as far as the traces show it.
+const BETWEEN: &[(&str, &str)] = &[
+    (
+        "K1",
+        "the call is the general `Send`: two system calls and two changes of address space, question and answer kept \
+            in both threads, and a look at who else is ready on each way",
+    ),
+    (
+        "K2",
+        "the ways in and out of the pager: answers travel through memory between the kernel's stages, and each has \
+            its bounds checks",
+    ),
+    ("K3", "the same ways, and the checks of the grant: more than half of the ticks are *message* and *decode*"),
+    ("K4", "claimed words become a typed grant, a plan and a result, each of them through memory"),
+    ("K5", "the pager, not the kernel: it makes a run of frames that lie together when the fault is there"),
+    ("K6", "three passes over the run: ownership of each frame, the entry by compare-exchange, the ledger"),
+    ("K7", "the kernel has no part in a dirty log yet"),
+    ("K8", "each page is walked to from the root, and the ledger is told of each by itself"),
+    (
+        "K9",
+        "about half of it is the server: its port table, the device, and the answer's words; the rest is a change of \
+            address space and the general way of a message",
+    ),
+    ("K11", "a fault for each page of 4 KiB that is touched for the first time, and an exit for each port access"),
+    (
+        "G4",
+        "the server fetches and decodes the instruction by walking the guest's page tables, with state that it asks \
+            for one VMCS field after the other",
+    ),
+    ("L2", "a slot is larger than a region of vm-memory, and the search is bounds-checked and out of line"),
+    ("L2-ns", "the same: both are a binary search"),
+    ("L3-multi", "each level's entry is decoded into its typed form before the walk goes on"),
+    ("L4", "the same typed walk as for mapping"),
+];
+
+/// Writes both from a list of rows.
+///
+/// # Errors
+/// Files that cannot be written; the picture's own.
+pub fn write(rows: &Value) -> anyhow::Result<()> {
+    let data = paths::target().join("bench.json");
+    std::fs::write(&data, serde_json::to_string_pretty(rows)?)?;
+    let docs = paths::root().join("docs");
+    host::picture(&data, &docs.join("performance.svg"))?;
+    let text = text(rows.as_array().context("the rows are no list")?)?;
+    std::fs::write(docs.join("performance.md"), text)?;
+    say("docs/performance.md and docs/performance.svg are written");
+    Ok(())
+}
+
+fn text(rows: &[Value]) -> anyhow::Result<String> {
+    let mut text = HEAD.to_owned();
+    text.push_str("\n## The figures\n\n| | what | value | unit | commit | | goal | |\n");
+    text.push_str("| --- | --- | ---: | --- | ---: | --- | ---: | --- |\n");
+    for row in rows {
+        let word = |key: &str| row[key].as_str().unwrap_or_default();
+        let number = |key: &str| figure(row[key].as_f64());
+        let holds = |key: &str| row[key].as_bool().map_or("", |holds| if holds { "yes" } else { "**no**" });
+        writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} | {} |",
+            word("id"),
+            word("what"),
+            number("value"),
+            word("unit"),
+            number("commit"),
+            holds("commit_holds"),
+            number("goal"),
+            holds("goal_holds"),
+        )?;
+    }
+    text.push_str("\n## How each was obtained, and what is behind it\n\n");
+    for row in rows {
+        let id = row["id"].as_str().unwrap_or_default();
+        writeln!(text, "* **{id}** {}.", row["how"].as_str().unwrap_or_default())?;
+        for (key, words) in [("events", "Behind it"), ("stages", "Where the ticks go"), ("peers", "Elsewhere")] {
+            let parts = parts(&row[key]);
+            if !parts.is_empty() {
+                writeln!(text, "  {words}: {parts}.")?;
+            }
+        }
+        let missed =
+            [&row["commit_holds"], &row["goal_holds"]].contains(&&Value::Bool(false)) || row["value"].is_null();
+        let between = BETWEEN.iter().find(|(known, _)| *known == id).filter(|_| missed);
+        if let Some((_, between)) = between {
+            writeln!(text, "  What stands between: {between}.")?;
+        }
+    }
+    Ok(text)
+}
+
+/// The members of an object that are not zero.
+fn parts(object: &Value) -> String {
+    let members = object.as_object().into_iter().flatten();
+    let some: Vec<String> = members
+        .filter_map(|(name, value)| Some((name, value.as_f64().filter(|value| *value != 0.0)?)))
+        .map(|(name, value)| format!("{} {}", name.replace('_', " "), figure(Some(value))))
+        .collect();
+    some.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_page_says_what_stands_between_a_figure_and_its_goal() {
+        let row = |holds: bool| json!({"id": "K4", "value": 295, "commit_holds": holds, "goal_holds": holds});
+        assert!(text(&[row(false)]).is_ok_and(|text| text.contains("What stands between: claimed words")));
+        assert!(text(&[row(true)]).is_ok_and(|text| !text.contains("What stands between")));
+    }
+}
