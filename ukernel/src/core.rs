@@ -49,10 +49,10 @@ struct Ready {
     filled: u32,
 }
 
-/// What was granted for windows, for the summary.
+/// What was granted beside vCPU faults, for the summary.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct WindowCounts {
-    /// Faults that were answered with a grant.
+pub struct GrantCounts {
+    /// Faults that were answered with a grant; none for what was granted unasked.
     pub faults: u64,
     /// Grants.
     pub grants: u64,
@@ -71,7 +71,9 @@ pub struct Core {
     /// Who runs.
     pub current: Context,
     /// Window faults that were answered.
-    pub window_counts: WindowCounts,
+    pub window_counts: GrantCounts,
+    /// What was granted without a fault.
+    pub unasked: GrantCounts,
     /// How often a message went to a server and an answer came back.
     pub round_trips: u64,
     ready: Ready,
@@ -91,7 +93,8 @@ impl Core {
             threads: Vec::new(),
             vcpus: Vec::new(),
             current: Context::Idle,
-            window_counts: WindowCounts::default(),
+            window_counts: GrantCounts::default(),
+            unasked: GrantCounts::default(),
             round_trips: 0,
             ready: Ready::default(),
             tables,

@@ -148,22 +148,28 @@ impl<'m, F: Format, M: TableMemory> Tree<'m, F, M> {
         }
     }
 
-    /// Visits every leaf that covers a page of `first..end`, in order; `visit` says whether to go on.
+    /// Visits every leaf that covers a page of `first..end`, in order; `visit` says whether to go on. It walks from the
+    /// root once for each table, not for each page.
     pub fn leaves(&self, first: u64, end: u64, mut visit: impl FnMut(u64, Place<'m>, Leaf) -> bool) {
         let mut page = first;
         while page < end {
-            let place = self.find(page, 1);
+            let mut place = self.find(page, 1);
             let size = pages(place.level);
-            let start = page & !(size - 1);
-            if let Entry::Leaf(leaf) = F::decode(place.entry, place.level)
-                && !visit(start, place, leaf)
-            {
-                return;
+            loop {
+                let start = page & !(size - 1);
+                match F::decode(place.entry, place.level) {
+                    Entry::Table(_) => break,
+                    Entry::Leaf(leaf) if !visit(start, place, leaf) => return,
+                    Entry::Leaf(_) | Entry::Empty => {}
+                }
+                let Some(next) = start.checked_add(size) else { return };
+                page = next;
+                place.index += 1;
+                if page >= end || place.index == 512 {
+                    break;
+                }
+                place.entry = place.table[place.index].load(Ordering::Relaxed);
             }
-            page = match start.checked_add(size) {
-                Some(next) => next,
-                None => return,
-            };
         }
     }
 

@@ -36,8 +36,11 @@ fn print_faults(core: &Core) {
     let window = &core.window_counts;
     log::figure(format_args!("faults.count"), answered);
     log::figure(format_args!("faults.window"), window.faults);
-    log::figure(format_args!("faults.grants"), sum(|vcpu| vcpu.counts.grants) + window.grants);
-    log::figure(format_args!("faults.pages_granted"), sum(|vcpu| vcpu.counts.pages) + window.pages);
+    log::figure(format_args!("faults.grants"), sum(|vcpu| vcpu.counts.grants) + window.grants + core.unasked.grants);
+    log::figure(
+        format_args!("faults.pages_granted"),
+        sum(|vcpu| vcpu.counts.pages) + window.pages + core.unasked.pages,
+    );
     log::figure(format_args!("faults.ticks_p50"), percentile(core, answered, 50));
     log::figure(format_args!("faults.ticks_p99"), percentile(core, answered, 99));
     log::figure(

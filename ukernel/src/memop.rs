@@ -35,6 +35,8 @@ pub fn mem_op(core: &mut Core, id: u8, words: &Words) -> Result<Words, Refused> 
             let claim = ClaimedGrant { shape: w2, gfn: w3, pfn: w4, mmu_seq: w5 };
             let (stale, pages) = fault::install(system, vm, id, claim)?;
             stale.flush(vm);
+            core.unasked.grants += 1;
+            core.unasked.pages += pages;
             Ok([pages, 0, 0, 0, 0, 0])
         }
         MemOp::Unmap => change(system, vm, w2, w3, &mut |place, leaf| remove(system, vm, place, leaf)),
