@@ -22,6 +22,9 @@ pub const MAX_PORTS: usize = 8;
 /// Most options of one task.
 pub const MAX_OPTIONS: usize = 16;
 
+/// Priorities: vCPUs run at 0, threads at 1 to this less one.
+pub const PRIORITIES: usize = 8;
+
 /// The name of a task, a VM, a boot module.
 pub type Name = String<32>;
 

@@ -11,11 +11,8 @@ use crate::thread::{ASKERS, State, Thread};
 use crate::vcpu::{Status, Vcpu};
 use core::sync::atomic::Ordering::Relaxed;
 use heapless::{Deque, Vec};
-use ipc_proto::manifest::{MAX_TASKS, MAX_VCPUS, MAX_VMS};
+use ipc_proto::manifest::{MAX_TASKS, MAX_VCPUS, MAX_VMS, PRIORITIES};
 use ipc_proto::words::Words;
-
-/// Priorities: vCPUs run at 0, threads at what the manifest says up to this less one.
-pub const PRIORITIES: usize = 8;
 
 /// What a core can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use super::section::Section;
 use super::vms::Memory;
 use super::{Source, options, units};
 use crate::paths;
-use ipc_proto::manifest::{Name, Task};
+use ipc_proto::manifest::{Name, PRIORITIES, Task};
 
 /// The keys of a task.
 pub const KEYS: &[&str] = &["image", "priority", "memory", "supervisor", "ports", "modules", "options"];
@@ -28,7 +28,7 @@ fn task(name: &str, section: &Section<'_>, guests: &[Memory]) -> anyhow::Result<
     let task = Task {
         name: section.bounded("", name)?,
         image: section.bounded("image", &super::module_name(image))?,
-        priority: u8::try_from(section.number("priority", 1..=255, 1)?)?,
+        priority: u8::try_from(section.number("priority", 1..=PRIORITIES as i64 - 1, 1)?)?,
         frames: memory(section, name, guests)?,
         supervisor: section.yes("supervisor")?,
         ports: section.list("ports", ports(section)?)?,

@@ -79,7 +79,7 @@ fn every_kind_of_mistake_is_refused() {
         ("log = \"debug\"", "log = \"loud\"", "error, warn, info"),
         ("check = true", "check = 1", "true or false"),
         ("image = \"vcpu\"", "image = \"vcpux\"", "vmm-mm"),
-        ("priority = 2", "priority = 0", "1 to 255"),
+        ("priority = 2", "priority = 0", "1 to 7"),
         ("guests + 8 MiB", "guests - 8 MiB", "guests + 8 MiB"),
         ("guests + 8 MiB", "1 MiB", "fewer than the 256 frames"),
         ("0x3f8-0x3ff", "0x3ff-0x3f8", "0x3f8-0x3ff"),
