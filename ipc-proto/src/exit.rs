@@ -219,10 +219,15 @@ impl Exit {
             Self::ReadMsr => StateMask::EFER,
             Self::Port(access) if !access.string => StateMask::empty(),
             Self::WriteMsr => StateMask::EFER.union(StateMask::CONTROL),
+            Self::Mmio(..) => StateMask::RIP
+                .union(StateMask::RFLAGS)
+                .union(StateMask::CONTROL)
+                .union(StateMask::EFER)
+                .union(StateMask::ACTIVITY)
+                .union(StateMask::CODE),
             Self::ControlRegister(_) => StateMask::CONTROL.union(StateMask::EFER).union(StateMask::RSP),
             Self::Port(_)
             | Self::DebugRegister(_)
-            | Self::Mmio(..)
             | Self::TripleFault
             | Self::Xsetbv
             | Self::Exception(..)
@@ -245,6 +250,9 @@ bitflags! {
         const WINDOW = 2;
         /// Do not enter: leave the vCPU parked until `Run`.
         const PARK = 4;
+        /// Do nothing else: put the state that is named into the state page, and hand the same exit over again. In a
+        /// `Run` it means nothing.
+        const MORE = 8;
     }
 }
 

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 /// | 0 | 47:32 | table frames left in the VM's pool, 65535 for more |
 /// | 0 | 55:48 | [`Origin`] |
 /// | 0 | 63:56 | [`FaultKind`] |
-/// | 1 | | guest-physical address |
+/// | 1 | | guest-physical address, 0 for `LogFull` |
 /// | 2 | 31:0 | [`Qualification`] |
 /// | 2 | 63:32 | IDT-vectoring information (SDM vol. 3C, 25.9.3), 0 when no event was being delivered |
 /// | 3 | | the VM's `mmu_seq` |
@@ -62,6 +62,20 @@ pub enum FaultKind {
     Violation = 0,
     /// An EPT misconfiguration: an entry that no mapping has (exit reason 49).
     Misconfiguration = 1,
+    /// No access at all: the CPU's log of written pages is full (exit reason 62). The pager takes it with
+    /// [`crate::memop::Harvest::Log`] and answers `Retry`.
+    LogFull = 2,
+}
+
+impl FaultKind {
+    const fn from_number(number: u64) -> Option<Self> {
+        match number {
+            0 => Some(Self::Violation),
+            1 => Some(Self::Misconfiguration),
+            2 => Some(Self::LogFull),
+            _ => None,
+        }
+    }
 }
 
 bitflags! {
@@ -111,12 +125,11 @@ impl Fault {
     #[inline]
     pub const fn from_words(words: &Words) -> Result<Self, Unknown> {
         let head = words[0];
-        // One test for both: each has two variants, 0 and 1.
-        if head & 0xfefe << 48 != 0 {
+        if head & 0xfe << 48 != 0 {
             return Err(Unknown);
         }
         let origin = if bits(head, 48, 1) == 0 { Origin::Vcpu } else { Origin::Window };
-        let kind = if bits(head, 56, 1) == 0 { FaultKind::Violation } else { FaultKind::Misconfiguration };
+        let Some(kind) = FaultKind::from_number(bits(head, 56, 8)) else { return Err(Unknown) };
         Ok(Self {
             vcpu: head as u16,
             vm: (head >> 16) as u16,
@@ -143,7 +156,7 @@ impl Fault {
 /// | 0 | 31:24 | `Map`: how many further grants are in the message page |
 /// | 0 | 39:32 | `Deny`: [`DenyReason`] |
 /// | 0 | 59:56 | which variant: 1 Map, 2 Mmio, 3 Retry, 4 Pending, 5 Deny |
-/// | 1 | | `Map`: gfn; `Pending`: token |
+/// | 1 | | `Map`: gfn; `Mmio`: generation; `Pending`: token |
 /// | 2 | | `Map`: pfn |
 /// | 3 | | `Map`: mmu_seq |
 /// | 4 | 51:0, 63:52 | table frames donated with the reply: first pfn, and how many (0: none) |
@@ -151,8 +164,10 @@ impl Fault {
 pub enum FaultReply {
     /// Map this run, and then so many further grants from the message page; enter the guest again.
     Map(Grant, u8),
-    /// Nothing is mapped there and nothing shall be: the VM's server emulates the access.
-    Mmio,
+    /// Nothing is mapped there and nothing shall be: the VM's server emulates the access. With a generation, not 0 and
+    /// below 2^40, of [`crate::memop::MemOp::Generation`] the kernel may remember it for the page: further accesses go to
+    /// the server without a message to the pager, as long as the VM's generation is that one.
+    Mmio(u64),
     /// Enter the guest again; it will fault again if the access is still not allowed.
     Retry,
     /// The page is on its way. The vCPU stays parked until the pager says `Ready` with this token.
@@ -193,7 +208,7 @@ pub enum ClaimedReply {
     /// See [`FaultReply::Map`].
     Map(ClaimedGrant, u8),
     /// See [`FaultReply::Mmio`].
-    Mmio,
+    Mmio(u64),
     /// See [`FaultReply::Retry`].
     Retry,
     /// See [`FaultReply::Pending`].
@@ -222,7 +237,7 @@ impl FaultReply {
                 let head = claim.shape | (*more as u64) << 24 | MAP << 56;
                 [head, claim.gfn, claim.pfn, claim.mmu_seq, donated, 0]
             }
-            Self::Mmio => [MMIO << 56, 0, 0, 0, donated, 0],
+            Self::Mmio(generation) => [MMIO << 56, *generation, 0, 0, donated, 0],
             Self::Retry => [RETRY << 56, 0, 0, 0, donated, 0],
             Self::Pending(token) => [PENDING << 56, *token, 0, 0, donated, 0],
             Self::Deny(reason) => [DENY << 56 | (*reason as u64) << 32, 0, 0, 0, donated, 0],
@@ -245,7 +260,7 @@ impl ClaimedReply {
         }
         let reason = bits(head, 32, 8);
         match head & !(0xff << 32) {
-            head if head == MMIO << 56 && reason == 0 => Ok(Self::Mmio),
+            head if head == MMIO << 56 && reason == 0 => Ok(Self::Mmio(words[1])),
             head if head == RETRY << 56 && reason == 0 => Ok(Self::Retry),
             head if head == PENDING << 56 && reason == 0 => Ok(Self::Pending(words[1])),
             head if head == DENY << 56 => match DenyReason::from_number(reason) {

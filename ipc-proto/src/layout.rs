@@ -53,6 +53,8 @@ pub struct BootInfo {
     pub vms: Vec<u8, MAX_VMS>,
     /// Guest-physical address bits that the CPU's EPT can map.
     pub guest_physical_bits: u8,
+    /// Whether the CPU moves strings in pieces larger than their elements (IA32_MISC_ENABLE bit 0).
+    pub fast_strings: bool,
 }
 
 /// A boot module that a task sees.

@@ -3,7 +3,8 @@
 //! Read the modules in the order a guest's fault travels: [`fault`] asks, [`grant`] answers, [`exit`] carries
 //! every other exit with the guest state of [`state`]; [`memop`] is what a pager asks of the kernel, [`slot`] what
 //! a VM's server asks of its pager, [`lifecycle`] how they greet. [`refused`] lists every refusal. The system
-//! itself is data: [`manifest`]. [`call`] numbers the system calls and [`layout`] says where things are mapped.
+//! itself is data: [`manifest`]. [`call`] numbers the system calls, [`layout`] says where things are mapped, and [`host`]
+//! how a pager runs without a machine.
 //!
 //! Two encodings of one protocol: the four hot messages travel as register words ([`words`]), everything else as
 //! postcard bytes ([`wire`]).
@@ -17,6 +18,7 @@ pub mod call;
 pub mod exit;
 pub mod fault;
 pub mod grant;
+pub mod host;
 pub mod layout;
 pub mod lifecycle;
 pub mod manifest;
@@ -24,6 +26,7 @@ pub mod memop;
 pub mod refused;
 pub mod slot;
 pub mod state;
+pub mod text;
 pub mod version;
 pub mod wire;
 pub mod words;

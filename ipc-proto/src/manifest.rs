@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 /// The command line of the boot module that holds the manifest.
 pub const MODULE: &str = "manifest";
 /// Most tasks in one system.
-pub const MAX_TASKS: usize = 8;
+pub const MAX_TASKS: usize = 12;
 /// Most VMs in one system.
-pub const MAX_VMS: usize = 4;
+pub const MAX_VMS: usize = 8;
 /// Most vCPUs in one VM.
 pub const MAX_VCPUS: usize = 4;
 /// Most boot modules mapped into one task.

@@ -10,7 +10,8 @@ pub enum MemOp {
     /// Map a run: words 2 to 5 are a [`crate::grant::ClaimedGrant`].
     Map = 1,
     /// Unmap word 3 frames from gfn word 2. What was mapped no longer is when the call returns, in the guest and in
-    /// every window; `mmu_seq` advances. Word 0 comes back as the number of frames that were mapped.
+    /// every window; `mmu_seq` advances; tables that this empties are the VM's pool's again. Word 0 comes back as the
+    /// number of frames that were mapped.
     Unmap = 2,
     /// Take away the rights not in word 4 from word 3 frames from gfn word 2; `mmu_seq` advances. Rights are never
     /// added. Word 0 comes back as the number of leaves that changed.
@@ -21,10 +22,73 @@ pub enum MemOp {
     /// Give word 3 frames from pfn word 2 to the VM's table pool. They leave the caller's address space until the VM
     /// gives them back.
     Donate = 5,
-    /// Word 0 comes back as the VM's `mmu_seq`, word 1 as the table frames left, word 2 as the frames mapped.
+    /// Word 0 comes back as the VM's `mmu_seq`, word 1 as the table frames left, word 2 as the frames mapped, word 3 as
+    /// [`Abilities`] of the CPU with the number of its largest page's [`crate::grant::Level`] in bits 5:4.
     Info = 6,
     /// The page that was promised by `Pending` with token word 2 can be had now: the fault is asked again.
     Ready = 7,
+    /// Tell which of word 3 frames from gfn word 2 were used, as [`Harvest`] word 4 says, and begin to note anew. A bitmap
+    /// of the frames is put at the beginning of the caller's message page; word 0 comes back as how many bits are set.
+    Harvest = 8,
+    /// Word 2, below 2^40, is the generation of the VM's memory slots from now on: answers `Mmio` that are remembered
+    /// under another one are asked again.
+    Generation = 9,
+    /// Word 2: 1 begins, 0 ends the log of pages that the CPU sets a D bit for (SDM vol. 3C, 29.3.6).
+    SetLog = 10,
+}
+
+/// What [`MemOp::Harvest`] takes. A write through a window counts like one of the guest's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Harvest {
+    /// Frames that the CPU lets the guest write. It does not any more, but the granted right stays: the kernel gives it
+    /// back at the next write, without a message. `mmu_seq` advances.
+    WriteProtect = 0,
+    /// Frames whose D bit is set; it is cleared. Refused with `BadRights` when the CPU has no such bits.
+    Dirty = 1,
+    /// Frames whose A bit is set; it is cleared. Refused with `BadRights` when the CPU has no such bits.
+    Accessed = 2,
+    /// Frames that the CPU lets the guest use at all. It does not any more, but the granted rights stay: the kernel gives
+    /// them back at the next use, without a message. `mmu_seq` advances.
+    Hide = 3,
+    /// The log begun by [`MemOp::SetLog`]: not a bitmap but up to [`LOG`] gfns come back, word 0 says how many. Their D
+    /// bits are cleared. Words 2 and 3 mean nothing. Refused with `NotAsked` when the log is off.
+    Log = 4,
+}
+
+/// The most frames of one [`MemOp::Harvest`].
+pub const HARVEST: u64 = 16384;
+/// The most gfns of the CPU's log.
+pub const LOG: usize = 512;
+/// Generations of memory slots are below this.
+pub const GENERATIONS: u64 = 1 << 40;
+
+bitflags::bitflags! {
+    /// What the CPU's EPT can do beyond the ordinary: word 3 of [`MemOp::Info`].
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Abilities: u64 {
+        /// A and D bits.
+        const ACCESSED_DIRTY = 1 << 0;
+        /// Page-modification logging.
+        const LOG = 1 << 1;
+        /// Pages that can be fetched from but not read.
+        const EXECUTE_ONLY = 1 << 2;
+    }
+}
+
+impl Harvest {
+    /// The mode of that number.
+    #[must_use]
+    pub const fn from_number(number: u64) -> Option<Self> {
+        match number {
+            0 => Some(Self::WriteProtect),
+            1 => Some(Self::Dirty),
+            2 => Some(Self::Accessed),
+            3 => Some(Self::Hide),
+            4 => Some(Self::Log),
+            _ => None,
+        }
+    }
 }
 
 impl MemOp {
@@ -39,6 +103,9 @@ impl MemOp {
             5 => Some(Self::Donate),
             6 => Some(Self::Info),
             7 => Some(Self::Ready),
+            8 => Some(Self::Harvest),
+            9 => Some(Self::Generation),
+            10 => Some(Self::SetLog),
             _ => None,
         }
     }

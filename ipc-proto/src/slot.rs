@@ -3,6 +3,7 @@
 use crate::grant::{Gfn, Gpa};
 use crate::lifecycle::Hello;
 use crate::refused::Refused;
+use crate::text::Text;
 use bitflags::bitflags;
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +79,29 @@ pub enum SlotRequest {
     /// The guest has written a memory-type range register of that number (SDM vol. 3A, 12.11). Only memory of one type
     /// is mapped by one large page.
     MemoryType(u32, u64),
+    /// One line, counted from 0, of what the pager has to say; the answer is [`SlotReply::Line`], or `Done` when there is
+    /// no such line. Lines that are asked for one after another belong together.
+    Tell(Topic, u16),
+    /// From now on another policy answers this pager's faults: its name, and then options `KEY=VALUE`, with spaces
+    /// between them.
+    Policy(Text),
+    /// Which pages of the slot that have memory were used by nobody since they were last asked for. Asking begins anew. The
+    /// last number is an offset in pages: the answer is [`SlotReply::Idle`] with the first idle pages from there on, or
+    /// `Done` when there are none.
+    Idle(Space, SlotId, u64),
+}
+
+/// What a pager can tell of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Topic {
+    /// An address, as [`SlotRequest::Why`] prints it.
+    Why(Gpa),
+    /// The figures, as [`SlotRequest::Stats`] prints them: `key value`.
+    Stats,
+    /// The policy in line 0, and then the others that could be chosen.
+    Policy,
+    /// The slots: one a line.
+    Slots,
 }
 
 /// Whether writes to a page are the guest's own.
@@ -104,6 +128,21 @@ impl DirtyPages {
     pub const PAGES: u64 = 16 * 64;
 }
 
+/// Pages of a slot that were not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdlePages {
+    /// The offset in the slot, in pages, for which bit 0 of word 0 stands. Every page before it, from the offset that was
+    /// asked for on, was used or has no memory. The next question is for `first + IdlePages::PAGES`.
+    pub first: u64,
+    /// Bit `n` of word `m` stands for page `first + 64 * m + n`.
+    pub bits: [u64; 16],
+}
+
+impl IdlePages {
+    /// How many pages one answer speaks of.
+    pub const PAGES: u64 = 16 * 64;
+}
+
 /// What a pager answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SlotReply {
@@ -115,6 +154,10 @@ pub enum SlotReply {
     Refused(SlotRefused),
     /// The answer to `DirtyLog` when a page was written.
     Dirty(DirtyPages),
+    /// The answer to `Tell` when there is such a line.
+    Line(Text),
+    /// The answer to `Idle` when a page is.
+    Idle(IdlePages),
 }
 
 /// Why a pager refuses a slot request.
@@ -148,4 +191,8 @@ pub enum SlotRefused {
     NotLogged,
     /// No such register.
     UnknownRegister,
+    /// No policy of this name.
+    UnknownPolicy,
+    /// The policy has no such option, or the option no such value.
+    BadOption,
 }

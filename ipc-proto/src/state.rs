@@ -150,5 +150,7 @@ bitflags! {
         const SYSENTER = 1 << 11;
         /// STAR, LSTAR, CSTAR, FMASK and KERNEL_GS_BASE.
         const SYSCALL = 1 << 12;
+        /// What says how code is fetched: base and access rights of CS, access rights of SS.
+        const CODE = 1 << 13;
     }
 }

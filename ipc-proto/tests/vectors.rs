@@ -6,6 +6,7 @@
 
 use ipc_proto::exit::{ExitMessage, Resume};
 use ipc_proto::fault::{ClaimedReply, Fault, FaultReply, TopUp};
+use ipc_proto::host::{FromPager, ToPager};
 use ipc_proto::slot::{SlotReply, SlotRequest};
 use ipc_proto::wire;
 use ipc_proto::words::Words;
@@ -38,7 +39,7 @@ fn read_words(words: &[String; 6]) -> Words {
 }
 
 fn hex_bytes<T: Serialize>(message: &T) -> String {
-    let mut buffer = [0; 256];
+    let mut buffer = [0; 512];
     let len = wire::encode(message, &mut buffer).expect("it fits");
     buffer[..len].iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -90,7 +91,7 @@ fn fault_replies() {
     let from_words = |words: &Words| {
         let reply = match ClaimedReply::from_words(words).ok()? {
             ClaimedReply::Map(claim, more) => FaultReply::Map(claim.typed().ok()?, more),
-            ClaimedReply::Mmio => FaultReply::Mmio,
+            ClaimedReply::Mmio(generation) => FaultReply::Mmio(generation),
             ClaimedReply::Retry => FaultReply::Retry,
             ClaimedReply::Pending(token) => FaultReply::Pending(token),
             ClaimedReply::Deny(reason) => FaultReply::Deny(reason),
@@ -120,4 +121,21 @@ fn slot_requests() {
 #[test]
 fn slot_replies() {
     check::<SlotReply>("slot_reply.json", 5, |_| None, |_| None);
+}
+
+/// Messages that hold whole pages are moved about on the stack, again and again without optimization.
+fn with_room(check: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().stack_size(64 << 20).spawn(check).expect("a thread");
+    thread.join().expect("the vectors are as they must be");
+}
+
+/// The frames of the host transport, without their lengths.
+#[test]
+fn frames_to_the_pager() {
+    with_room(|| check::<ToPager>("host_to_pager.json", 8, |_| None, |_| None));
+}
+
+#[test]
+fn frames_from_the_pager() {
+    with_room(|| check::<FromPager>("host_from_pager.json", 8, |_| None, |_| None));
 }

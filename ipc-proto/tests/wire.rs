@@ -98,7 +98,7 @@ proptest! {
     ) {
         let info = BootInfo {
             protocol: PROTOCOL, task, incarnation, tsc_hz, manifest_len, first_pfn, frames, modules, vms,
-            guest_physical_bits: bits,
+            guest_physical_bits: bits, fast_strings: task % 2 == 0,
         };
         let mut buffer = [0; 4094];
         let len = encode(&info, &mut buffer).expect("it fits into its page");

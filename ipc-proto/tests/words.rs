@@ -23,7 +23,7 @@ fn over_the_wire<T: Serialize + DeserializeOwned>(message: &T) -> T {
 fn typed(reply: ClaimedReply) -> Option<FaultReply> {
     Some(match reply {
         ClaimedReply::Map(claim, more) => FaultReply::Map(claim.typed().ok()?, more),
-        ClaimedReply::Mmio => FaultReply::Mmio,
+        ClaimedReply::Mmio(generation) => FaultReply::Mmio(generation),
         ClaimedReply::Retry => FaultReply::Retry,
         ClaimedReply::Pending(token) => FaultReply::Pending(token),
         ClaimedReply::Deny(reason) => FaultReply::Deny(reason),
@@ -141,7 +141,7 @@ fn the_bits_of_a_grant_are_where_the_table_says() {
 #[test]
 fn a_reply_with_bits_that_must_be_zero_is_refused() {
     let none = TopUp::default();
-    for reply in [FaultReply::Mmio, FaultReply::Retry, FaultReply::Pending(7)] {
+    for reply in [FaultReply::Mmio(9), FaultReply::Retry, FaultReply::Pending(7)] {
         for bit in 0..56 {
             let mut words = reply.to_words(none);
             words[0] |= 1 << bit;
@@ -165,13 +165,13 @@ fn unknown_variants_are_refused_everywhere() {
     for origin in 2..=255 {
         assert!(Fault::from_words(&[origin << 48, 0, 0, 0, 0, 0]).is_err());
     }
-    for kind in 2..=255 {
+    for kind in 3..=255 {
         assert!(Fault::from_words(&[kind << 56, 0, 0, 0, 0, 0]).is_err());
     }
     for variant in (0..1).chain(20..=255) {
         assert!(ExitMessage::from_words(&[variant << 56, 0, 0, 0, 0, 0]).is_err(), "variant {variant}");
     }
-    for bit in (35..40).chain(53..64) {
+    for bit in (36..40).chain(54..64) {
         assert!(Resume::from_words(&[1 << bit, 0, 0, 0, 0, 0]).is_err(), "resume with bit {bit}");
     }
     for bit in 0..64 {

@@ -9,6 +9,7 @@ use crate::arch::core_local::Stack;
 use crate::arch::cpu::{self, Features};
 use crate::arch::paging::PhysMap;
 use crate::arch::tables::Tables;
+use crate::arch::vmx::log as page_log;
 use crate::arch::vmx::root::{self, EptCapabilities};
 use crate::arch::{door, machine};
 use crate::core::Core;
@@ -20,6 +21,7 @@ use crate::system::System;
 use heapless::{String, Vec};
 use ipc_proto::grant::Level;
 use ipc_proto::manifest::{MODULE, Manifest};
+use ipc_proto::memop::Abilities;
 use ipc_proto::version::PROTOCOL;
 use ipc_proto::wire;
 use multiboot2::BootInformation;
@@ -107,6 +109,7 @@ impl Boot {
             tasks: Vec::new(),
             vms,
             shapes: shapes(),
+            abilities: abilities(),
             check: manifest.check,
             began,
         };
@@ -132,6 +135,15 @@ impl Boot {
         );
         Ok(core)
     }
+}
+
+fn abilities() -> Abilities {
+    let ept = EptCapabilities::read();
+    let mut abilities = Abilities::empty();
+    abilities.set(Abilities::ACCESSED_DIRTY, ept.contains(EptCapabilities::ACCESSED_DIRTY));
+    abilities.set(Abilities::EXECUTE_ONLY, ept.contains(EptCapabilities::EXECUTE_ONLY));
+    abilities.set(Abilities::LOG, page_log::supported());
+    abilities
 }
 
 fn shapes() -> Shapes {

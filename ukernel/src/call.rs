@@ -20,6 +20,15 @@ pub struct Caller {
     pub rsp: u64,
 }
 
+impl Caller {
+    /// Whether SYSEXIT may go there: not beyond the task's half of the address space.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_sound(&self) -> bool {
+        (self.rip | self.rsp) < TASK_END
+    }
+}
+
 /// The end of a task's half of the address space: SYSEXIT must not go beyond.
 const TASK_END: u64 = 1 << 47;
 
@@ -27,7 +36,7 @@ const TASK_END: u64 = 1 << 47;
 #[inline(always)]
 pub fn system_call(core: &mut Core, caller: Caller, number: u64, words: &Words) -> Next {
     let Context::Thread(id) = core.current else { return core.pick() };
-    if caller.rip >= TASK_END || caller.rsp >= TASK_END {
+    if !caller.is_sound() {
         return core.stop(id, format_args!("a system call from outside of the task's addresses"));
     }
     let thread = &mut core.threads[usize::from(id)];
@@ -60,8 +69,8 @@ pub fn system_call(core: &mut Core, caller: Caller, number: u64, words: &Words) 
 /// Receives without an answer: what was asked last must not need one.
 fn receive_only(core: &mut Core, id: u8) -> Next {
     match core.threads[usize::from(id)].serving {
-        Some(_) => core.back(id, Refused::Unanswered),
-        None => core.receive(id),
+        Context::Vcpu(_) | Context::Thread(_) => core.back(id, Refused::Unanswered),
+        Context::Idle => core.receive(id),
     }
 }
 
@@ -79,7 +88,7 @@ fn send(core: &mut Core, id: u8, words: &Words) -> Next {
         return core.back(id, Refused::Unreachable);
     }
     let len = words[1] as u16;
-    core.threads[usize::from(id)].state = State::Asking(Question::Call { len, vm });
+    core.threads[usize::from(id)].state = State::Asking(Question::Call { to, len, vm });
     let question = core.question(Context::Thread(id));
     core.ask(Context::Thread(id), to, question)
 }
@@ -100,6 +109,11 @@ fn run(core: &mut Core, id: u8, words: &Words) -> Result<Words, Refused> {
         _ if resume.flags == ResumeFlags::WINDOW && resume.write.is_empty() && resume.event.is_none() => {
             core.load(vcpu);
             core.vcpus[usize::from(vcpu)].cpu.set_interrupt_window(crate::arch::vmx::guest::Window::Wanted);
+            if let Status::Pending(_) = core.vcpus[usize::from(vcpu)].status {
+                // Interrupts reach it; it comes back to the access that it waits for.
+                core.vcpus[usize::from(vcpu)].status = Status::Ready;
+                core.make_ready(Context::Vcpu(vcpu));
+            }
             Ok([0; 6])
         }
         _ => Err(Refused::NotParked),

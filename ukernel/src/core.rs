@@ -6,11 +6,14 @@ use crate::arch::cpu;
 use crate::arch::door::TrapFrame;
 use crate::arch::paging::{Cached, Space};
 use crate::arch::tables::Tables;
+use crate::arch::vmx::guest::Entry;
+use crate::fast::Message;
+use crate::set::Contexts;
 use crate::system::System;
-use crate::thread::{ASKERS, State, Thread};
+use crate::thread::{State, Thread};
 use crate::vcpu::{Status, Vcpu};
 use core::sync::atomic::Ordering::Relaxed;
-use heapless::{Deque, Vec};
+use heapless::Vec;
 use ipc_proto::manifest::{MAX_TASKS, MAX_VCPUS, MAX_VMS, PRIORITIES};
 use ipc_proto::words::Words;
 
@@ -38,11 +41,14 @@ pub enum Next {
     Idle,
 }
 
+/// The priority of vCPUs: below every thread's.
+pub const VCPU_PRIORITY: u8 = 0;
+
 /// Who is ready, by priority.
 #[derive(Default)]
-struct Ready {
-    queues: [Deque<Context, ASKERS>; PRIORITIES],
-    /// Bit `n` is set when queue `n` is not empty.
+pub struct Ready {
+    sets: [Contexts; PRIORITIES],
+    /// Bit `n` is set when set `n` is not empty.
     filled: u32,
 }
 
@@ -73,12 +79,25 @@ pub struct Core {
     pub unasked: GrantCounts,
     /// How often a message went to a server and an answer came back.
     pub round_trips: u64,
-    ready: Ready,
-    tables: &'static mut Tables,
+    /// Who else is ready.
+    pub ready: Ready,
+    /// What of the CPU's descriptor tables changes.
+    pub tables: &'static mut Tables,
+    /// The address space that the CPU is in.
+    pub space: Option<Space>,
+    /// The vCPU whose registers the CPU holds.
+    pub resident: Option<u8>,
     apic: Apic,
     stack: Stack,
-    space: Option<Space>,
-    resident: Option<u8>,
+}
+
+impl Ready {
+    /// Whether someone is ready whose priority is higher than `priority`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn outranks(&self, priority: u8) -> bool {
+        self.filled >> 1 >> priority != 0
+    }
 }
 
 impl Core {
@@ -102,30 +121,23 @@ impl Core {
         }
     }
 
-    fn priority(&self, context: Context) -> usize {
+    fn priority(&self, context: Context) -> u8 {
         match context {
-            Context::Thread(thread) => usize::from(self.threads[usize::from(thread)].priority),
-            Context::Vcpu(_) | Context::Idle => 0,
+            Context::Thread(thread) => self.threads[usize::from(thread)].priority,
+            Context::Vcpu(_) | Context::Idle => VCPU_PRIORITY,
         }
     }
 
     /// Whether someone is ready whose priority is higher than that of `context`.
     #[inline(always)]
     fn outranked(&self, context: Context) -> bool {
-        self.ready.filled >> 1 >> self.priority(context) != 0
+        self.ready.outranks(self.priority(context))
     }
 
-    /// Puts `context` at the end of its queue.
+    /// Notes that `context` is ready.
     pub fn make_ready(&mut self, context: Context) {
-        if let Context::Thread(thread) = context {
-            let thread = &mut self.threads[usize::from(thread)];
-            if core::mem::replace(&mut thread.queued, true) {
-                return;
-            }
-        }
         let priority = self.priority(context);
-        // A queue has room for everyone.
-        let _ = self.ready.queues[priority].push_back(context);
+        self.ready.sets[usize::from(priority)].insert(context);
         self.ready.filled |= 1 << priority;
     }
 
@@ -165,9 +177,9 @@ impl Core {
     pub fn pick(&mut self) -> Next {
         while self.ready.filled != 0 {
             let priority = self.ready.filled.ilog2() as usize;
-            let queue = &mut self.ready.queues[priority];
-            let context = queue.pop_front();
-            if queue.is_empty() {
+            let ready = &mut self.ready.sets[priority];
+            let context = ready.take_after(self.current);
+            if ready.is_empty() {
                 self.ready.filled &= !(1 << priority);
             }
             if let Some(next) = context.and_then(|context| self.next_of(context)) {
@@ -185,7 +197,6 @@ impl Core {
             Context::Vcpu(vcpu) => (self.vcpus[usize::from(vcpu)].status == Status::Ready).then_some(Next::Guest(vcpu)),
             Context::Thread(id) => {
                 let thread = &mut self.threads[usize::from(id)];
-                thread.queued = false;
                 match thread.state {
                     State::Frame => Some(Next::Resume(id)),
                     State::Answered => {
@@ -220,14 +231,14 @@ impl Core {
         Some(vcpu)
     }
 
-    /// Before a guest is entered: where its registers are, and whether it was entered before.
-    #[inline(always)]
-    pub fn prepare_guest(&mut self, vcpu: u8) -> (u64, bool) {
+    /// Before a guest is entered.
+    pub fn prepare_guest(&mut self, vcpu: u8) -> Entry {
         self.load(vcpu);
         let vcpu = &mut self.vcpus[usize::from(vcpu)];
-        vcpu.cpu.about_to_enter();
-        vcpu.fault_ends(cpu::tsc());
-        (vcpu.cpu.state_address(), vcpu.cpu.launch())
+        if vcpu.left_at != 0 {
+            vcpu.fault_ends(cpu::tsc());
+        }
+        vcpu.cpu.about_to_enter()
     }
 
     /// What the system call of `thread` comes back with.
@@ -237,13 +248,13 @@ impl Core {
         Next::Deliver(thread)
     }
 
-    /// Before a system call comes back: to where, with which stack, and with what.
+    /// Before a system call comes back.
     #[inline(always)]
-    pub fn prepare_delivery(&mut self, thread: u8) -> (u64, u64, u64, Words) {
+    pub fn prepare_delivery(&mut self, thread: u8) -> Message {
         self.enter_space(thread);
         let thread = &mut self.threads[usize::from(thread)];
         thread.messages += 1;
-        (thread.rip, thread.rsp, thread.answer.0, thread.answer.1)
+        Message { rip: thread.rip, rsp: thread.rsp, status: thread.answer.0, words: thread.answer.1 }
     }
 
     /// Before a thread goes on where a trap interrupted it.
@@ -264,8 +275,9 @@ impl Core {
         self.stack.trap()
     }
 
+    /// Makes the address space of `thread`'s task the CPU's.
     #[inline(always)]
-    fn enter_space(&mut self, thread: u8) {
+    pub fn enter_space(&mut self, thread: u8) {
         let task = &self.system.tasks[usize::from(thread)];
         if self.space != Some(task.space) {
             self.space = Some(task.space);

@@ -18,6 +18,8 @@ pub trait Format {
     fn leaf(pfn: Pfn, level: u8, rights: Rights, mem_type: MemType) -> u64;
     /// What an entry of a table of `level` says.
     fn decode(entry: u64, level: u8) -> Entry;
+    /// The table that an entry of a table above level 1 refers to: what [`Format::decode`] says of tables, for the walk.
+    fn next(entry: u64) -> Option<Pfn>;
 }
 
 /// What an entry says.
@@ -36,8 +38,10 @@ pub enum Entry {
 pub struct Leaf {
     /// Its first frame.
     pub pfn: Pfn,
-    /// What is allowed.
+    /// What was granted.
     pub rights: Rights,
+    /// What of it the CPU allows.
+    pub allowed: Rights,
     /// How it is cached.
     pub mem_type: MemType,
     /// Whether it was used since the bit was cleared.
@@ -111,10 +115,8 @@ impl<'m, F: Format, M: TableMemory> Tree<'m, F, M> {
             if at == level {
                 return Place { table, index, level: at, entry };
             }
-            match F::decode(entry, at) {
-                Entry::Table(next) => table = self.memory.table(next),
-                Entry::Empty | Entry::Leaf(_) => return Place { table, index, level: at, entry },
-            }
+            let Some(next) = F::next(entry) else { return Place { table, index, level: at, entry } };
+            table = self.memory.table(next);
             at -= 1;
         }
     }
@@ -148,29 +150,42 @@ impl<'m, F: Format, M: TableMemory> Tree<'m, F, M> {
         }
     }
 
-    /// Visits every leaf that covers a page of `first..end`, in order; `visit` says whether to go on. It walks from the
-    /// root once for each table, not for each page.
-    pub fn leaves(&self, first: u64, end: u64, mut visit: impl FnMut(u64, Place<'m>, Leaf) -> bool) {
+    /// Visits the entries that cover `first..end`, in order, as far as they lie beside each other and refer to no table:
+    /// the first page of the first, its place, and how many. `visit` says whether to go on. It walks from the root once
+    /// for each table, not for each page.
+    #[inline(always)]
+    pub fn runs(&self, first: u64, end: u64, mut visit: impl FnMut(u64, Place<'m>, usize) -> bool) {
         let mut page = first;
         while page < end {
-            let mut place = self.find(page, 1);
+            let place = self.find(page, 1);
             let size = pages(place.level);
-            loop {
-                let start = page & !(size - 1);
-                match F::decode(place.entry, place.level) {
-                    Entry::Table(_) => break,
-                    Entry::Leaf(leaf) if !visit(start, place, leaf) => return,
-                    Entry::Leaf(_) | Entry::Empty => {}
-                }
-                let Some(next) = start.checked_add(size) else { return };
-                page = next;
-                place.index += 1;
-                if page >= end || place.index == 512 {
-                    break;
-                }
-                place.entry = place.table[place.index].load(Ordering::Relaxed);
+            let start = page & !(size - 1);
+            let mut count = (end - start).div_ceil(size).min(512 - place.index as u64) as usize;
+            if place.level > 1 {
+                let rest = &place.table[place.index + 1..place.index + count];
+                let table = rest.iter().position(|entry| F::next(entry.load(Ordering::Relaxed)).is_some());
+                count = table.map_or(count, |at| at + 1);
             }
+            if !visit(start, place, count) {
+                return;
+            }
+            let Some(next) = start.checked_add(count as u64 * size) else { return };
+            page = next;
         }
+    }
+
+    /// Visits every leaf that covers a page of `first..end`, in order; `visit` says whether to go on.
+    pub fn leaves(&self, first: u64, end: u64, mut visit: impl FnMut(u64, Place<'m>, Leaf) -> bool) {
+        self.runs(first, end, |start, Place { table, index, level, .. }, count| {
+            (0..count).all(|n| {
+                let entry = table[index + n].load(Ordering::Relaxed);
+                let page = start + n as u64 * pages(level);
+                match F::decode(entry, level) {
+                    Entry::Leaf(leaf) => visit(page, Place { table, index: index + n, level, entry }, leaf),
+                    Entry::Empty | Entry::Table(_) => true,
+                }
+            })
+        });
     }
 
     /// Visits every table below the root: its level, and the first page it covers.

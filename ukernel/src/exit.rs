@@ -32,6 +32,7 @@ pub const fn route(reason: u16) -> Route {
     match reason {
         48 => Route::Pager(FaultKind::Violation),
         49 => Route::Pager(FaultKind::Misconfiguration),
+        62 => Route::Pager(FaultKind::LogFull),
         0 => Route::Exception,
         1 => Route::Interrupt,
         _ => Route::Server,
@@ -77,7 +78,9 @@ pub fn entry_refused(core: &mut Core) -> Next {
 fn interrupted(core: &mut Core, id: u8) -> Next {
     let (information, _) = core.vcpus[usize::from(id)].cpu.interruption();
     core.interrupt(information as u8);
-    core.run(Next::Guest(id))
+    // Another vCPU that is ready has its turn: a guest that never waits must not keep the CPU from it.
+    core.defer(Next::Guest(id));
+    core.pick()
 }
 
 /// #DB and #AC are the guest's own and are delivered to it; NMIs are the machine's and nothing is to be done.
@@ -143,6 +146,12 @@ pub fn message(core: &mut Core, id: u8, exit: Exit) -> Words {
 #[inline]
 pub fn resumed(core: &mut Core, id: u8, exit: Exit, words: &Words) -> After {
     let Ok(resume) = Resume::from_words(words) else { return After::Again(Refused::UnknownVariant) };
+    if resume.flags.contains(ResumeFlags::MORE) {
+        core.load(id);
+        let vcpu = &core.vcpus[usize::from(id)];
+        vcpu.cpu.read_state(resume.write);
+        return After::Ask(Context::Vcpu(id), core.system.vms[usize::from(vcpu.vm)].server);
+    }
     if resume.flags.contains(ResumeFlags::PARK) {
         core.vcpus[usize::from(id)].status = Status::Parked(Some(exit));
         return After::Nothing;
@@ -203,6 +212,7 @@ pub const fn name(reason: usize) -> &'static str {
         49 => "ept_misconfiguration",
         54 => "wbinvd",
         55 => "xsetbv",
+        62 => "log_full",
         _ => "other",
     }
 }

@@ -25,10 +25,8 @@ impl Core {
         let thread = &mut self.threads[usize::from(id)];
         thread.state = State::Stopped;
         thread.deadline = None;
-        if let Some(asker) = thread.serving.take() {
-            // It was in the queue before.
-            let _ = thread.askers.push_front(asker);
-        }
+        let unanswered = core::mem::replace(&mut thread.serving, Context::Idle);
+        thread.askers.insert(unanswered);
         self.answer_callers(id);
         let mut told = false;
         for (supervisor, task) in self.system.tasks.iter().enumerate() {
@@ -47,20 +45,13 @@ impl Core {
 impl Core {
     /// Whoever called a thread that has stopped is told so.
     fn answer_callers(&mut self, stopped: u8) {
-        for _ in 0..self.threads[usize::from(stopped)].askers.len() {
-            let Some(asker) = self.threads[usize::from(stopped)].askers.pop_front() else { return };
-            let called = match asker {
-                Context::Thread(caller) => {
-                    matches!(self.threads[usize::from(caller)].state, State::Asking(Question::Call { .. }))
-                }
-                Context::Vcpu(_) | Context::Idle => false,
-            };
-            if let (true, Context::Thread(caller)) = (called, asker) {
+        for caller in 0..self.threads.len() as u8 {
+            if let State::Asking(Question::Call { to, .. }) = self.threads[usize::from(caller)].state
+                && to == stopped
+            {
+                self.threads[usize::from(stopped)].askers.remove(Context::Thread(caller));
                 let next = self.back(caller, Refused::Unreachable);
                 self.defer(next);
-            } else {
-                // It came from there.
-                let _ = self.threads[usize::from(stopped)].askers.push_back(asker);
             }
         }
     }

@@ -5,6 +5,7 @@ use crate::core::{Context, Core, Next};
 use crate::ept::TableMemory;
 use crate::frame::Granter;
 use crate::grant::{self, Against};
+use crate::mend;
 use crate::portal::After;
 use crate::system::System;
 use crate::thread::Question;
@@ -34,6 +35,20 @@ pub fn left(core: &mut Core, id: u8, kind: FaultKind, now: u64) -> Next {
     let Some(pager) = vm.pager else {
         return crate::exit::ask_server(core, id, Exit::NoPager(gpa, violation.qualification));
     };
+    match kind {
+        FaultKind::Violation if mend::might(vm, violation.qualification) => {
+            if mend::mend(core.system, vm, violation.gpa.gfn(), mend::tried(violation.qualification)) {
+                vcpu.counts.mended += 1;
+                return core.run(Next::Guest(id));
+            }
+        }
+        FaultKind::Misconfiguration if mend::is_remembered(core.system, vm, violation.gpa.gfn()) => {
+            vcpu.mended();
+            return crate::exit::ask_server(core, id, Exit::Mmio(gpa, 0));
+        }
+        FaultKind::LogFull => vcpu.mended(),
+        FaultKind::Violation | FaultKind::Misconfiguration => {}
+    }
     if vcpu.is_stuck(violation.gpa, violation.qualification) {
         return crate::exit::ask_server(core, id, Exit::Stuck(gpa, violation.qualification));
     }
@@ -49,7 +64,11 @@ pub fn message(core: &mut Core, id: u8) -> Words {
     core.load(id);
     let vcpu = &core.vcpus[usize::from(id)];
     let vm = &core.system.vms[usize::from(vcpu.vm)];
-    let kind = if vcpu.cpu.reason() as u16 == 49 { FaultKind::Misconfiguration } else { FaultKind::Violation };
+    let kind = match vcpu.cpu.reason() as u16 {
+        49 => FaultKind::Misconfiguration,
+        62 => FaultKind::LogFull,
+        _ => FaultKind::Violation,
+    };
     words(vcpu, vm, &vcpu.cpu.violation(), kind)
 }
 
@@ -58,20 +77,15 @@ fn words(vcpu: &Vcpu, vm: &Vm, violation: &Violation, kind: FaultKind) -> Words 
     Fault {
         vcpu: u16::from(vcpu.number),
         vm: u16::from(vcpu.vm),
-        tables_left: tables_left(vm),
+        tables_left: vm.tables_left.load(Relaxed) as u16,
         origin: Origin::Vcpu,
         kind,
-        gpa: violation.gpa,
+        gpa: if kind == FaultKind::LogFull { Gpa(0) } else { violation.gpa },
         qualification: Qualification::from_bits_retain(violation.qualification as u32),
         idt_vectoring: violation.idt_vectoring,
         mmu_seq: vm.seq(),
     }
     .to_words()
-}
-
-/// Table frames left, as a message says it.
-pub fn tables_left(vm: &Vm) -> u16 {
-    vm.pool.lock().count().min(u32::from(u16::MAX)) as u16
 }
 
 /// The pager `id` has answered the fault of vCPU `asker`.
@@ -98,8 +112,9 @@ pub fn answered(core: &mut Core, id: u8, asker: u8, words: &Words) -> After {
             core.vcpus[usize::from(asker)].status = Status::Pending(token);
             After::Nothing
         }
-        ClaimedReply::Mmio => {
+        ClaimedReply::Mmio(generation) => {
             let violation = core.vcpus[usize::from(asker)].cpu.violation();
+            mend::remember(core.system, vm, violation.gpa.gfn(), generation);
             hand_over(core, asker, Exit::Mmio(violation.gpa.0, violation.qualification))
         }
         ClaimedReply::Deny(reason) => {
@@ -195,6 +210,7 @@ pub fn install(system: &System, vm: &Vm, pager: u8, claim: ClaimedGrant) -> Resu
     };
     let (stale, pages) = grant::install(claim, &against, &system.frames, &vm.pool)?;
     vm.mapped.fetch_add(pages, Relaxed);
+    vm.note_tables();
     Ok((stale, pages))
 }
 
@@ -217,14 +233,14 @@ pub fn window_answered(
                 core.window_counts.faults += 1;
                 core.window_counts.grants += grants;
                 core.window_counts.pages += pages;
-                window::show(core, caller, number, gpa, access);
+                window::show(core, caller, number, gpa, mend::tried(access.into()));
                 After::Run(Next::Resume(caller))
             }
             Err(refused) => After::Again(refused),
         },
         ClaimedReply::Retry => After::Run(Next::Resume(caller)),
         ClaimedReply::Pending(_) => After::Again(Refused::UnknownVariant),
-        ClaimedReply::Mmio | ClaimedReply::Deny(_) => {
+        ClaimedReply::Mmio(_) | ClaimedReply::Deny(_) => {
             let name = &core.system.tasks[usize::from(caller)].name;
             log::error!("{name}: its window access at {:#x} was not granted", gpa.0);
             core.threads[usize::from(caller)].state =

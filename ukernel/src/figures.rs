@@ -36,6 +36,7 @@ fn print_faults(core: &Core) {
     let window = &core.window_counts;
     log::figure(format_args!("faults.count"), answered);
     log::figure(format_args!("faults.window"), window.faults);
+    log::figure(format_args!("faults.mended_by_kernel"), sum(|vcpu| vcpu.counts.mended));
     log::figure(format_args!("faults.grants"), sum(|vcpu| vcpu.counts.grants) + window.grants + core.unasked.grants);
     log::figure(
         format_args!("faults.pages_granted"),
@@ -45,7 +46,12 @@ fn print_faults(core: &Core) {
     log::figure(format_args!("faults.ticks_p99"), percentile(core, answered, 99));
     log::figure(
         format_args!("faults.ticks_max"),
-        core.vcpus.iter().map(|vcpu| vcpu.counts.most).max().unwrap_or_default(),
+        core.vcpus
+            .iter()
+            .map(|vcpu| vcpu.counts.most)
+            .max()
+            .filter(|most| *most != 0)
+            .unwrap_or_else(|| percentile(core, answered, 100)),
     );
 }
 

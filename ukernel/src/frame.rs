@@ -4,6 +4,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use ipc_proto::grant::Pfn;
+use ipc_proto::manifest::MAX_VMS;
 use ipc_proto::refused::Refused;
 
 /// What a frame is used for.
@@ -24,13 +25,25 @@ pub enum Use {
     Table = 5,
 }
 
-/// One entry: use in bits 3:0, owner in 15:8, VM in 23:16 (plus one), level in 31:24, mappings or link in 63:32.
+/// One entry: use in bits 3:0, owner in 15:8, a bit for its VM in 23:16, level in 31:24, mappings or link in 63:32. A VM is
+/// a bit so that a run of frames is checked with one operation for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry(u64);
 
+/// One mapping, in an entry.
+const MAPPING: u64 = 1 << 32;
+/// The bits of an entry that say which VM maps it.
+const VMS: u64 = 0xff << 16;
+const _: () = assert!(MAX_VMS <= 8, "each VM has a bit");
+
+/// The bit of a VM in an entry.
+const fn vm_bit(vm: u8) -> u64 {
+    1 << (16 + vm % 8)
+}
+
 impl Entry {
-    const fn new(used: Use, owner: u8, vm: u8, level: u8, word: u32) -> Self {
-        Self(used as u64 | (owner as u64) << 8 | (vm as u64) << 16 | (level as u64) << 24 | (word as u64) << 32)
+    const fn new(used: Use, owner: u8, vm: u64, level: u8, word: u32) -> Self {
+        Self(used as u64 | (owner as u64) << 8 | vm | (level as u64) << 24 | (word as u64) << 32)
     }
 
     /// What the frame is used for.
@@ -55,9 +68,9 @@ impl Entry {
     /// The VM in which it is mapped, or whose table it is.
     #[must_use]
     pub const fn vm(self) -> Option<u8> {
-        match (self.0 >> 16) as u8 {
+        match (self.0 & VMS) >> 16 {
             0 => None,
-            vm => Some(vm - 1),
+            bit => Some(bit.trailing_zeros() as u8),
         }
     }
 
@@ -98,6 +111,57 @@ pub struct Granter {
     pub task: u8,
     /// The VM that shall see the frame.
     pub vm: u8,
+}
+
+/// How the frames of a grant were found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// None of them is mapped.
+    Unmapped,
+    /// Some are mapped in the VM already.
+    Mapped,
+}
+
+/// A frame that may be granted and is mapped nowhere.
+pub struct Unmapped<'a> {
+    entry: &'a AtomicU64,
+    by: Granter,
+}
+
+impl Unmapped<'_> {
+    /// Notes that an EPT entry maps it.
+    #[inline(always)]
+    pub fn granted(self) {
+        self.entry.store(Entry::new(Use::Owned, self.by.task, vm_bit(self.by.vm), 0, 1).0, Relaxed);
+    }
+}
+
+/// All of `change(entry)` or-ed together: several at a time, since a run is long and each step short.
+#[inline(always)]
+fn or_each(run: &[AtomicU64], change: impl Fn(u64) -> u64) -> u64 {
+    let (chunks, rest) = run.as_chunks::<CHUNK>();
+    let mut all = 0;
+    for chunk in chunks {
+        all |= chunk.iter().fold(0, |all, entry| all | change(entry.load(Relaxed)));
+    }
+    rest.iter().fold(all, |all, entry| all | change(entry.load(Relaxed)))
+}
+
+/// Makes every entry of a run `value`.
+#[inline(always)]
+fn set_each(run: &[AtomicU64], value: u64) {
+    each(run, |entry| entry.store(value, Relaxed));
+}
+
+/// Runs are gone over so many entries at a time: a step is a few instructions, which the loop must not double.
+pub const CHUNK: usize = 32;
+
+/// Does `step` for each entry of a run.
+#[inline(always)]
+pub fn each<'a>(run: &'a [AtomicU64], mut step: impl FnMut(&'a AtomicU64)) {
+    let (chunks, rest) = run.as_chunks::<{ CHUNK / 2 }>();
+    chunks.iter().for_each(|chunk| chunk.iter().for_each(&mut step));
+    rest.iter().for_each(step);
 }
 
 /// The table, indexed by frame number.
@@ -148,55 +212,87 @@ impl FrameTable {
 
     /// At boot: frame `pfn` is the root table of `vm`.
     pub fn assign_root(&self, pfn: Pfn, vm: u8) {
-        self.set(pfn, Entry::new(Use::Table, 0, vm + 1, 4, 0));
+        self.set(pfn, Entry::new(Use::Table, 0, vm_bit(vm), 4, 0));
     }
 
-    /// Whether every one of `count` frames may be granted by `by`.
+    /// Whether every one of `count` frames may be granted by `by`, and whether any is mapped already.
     ///
     /// # Errors
     /// `NotRam`, `KernelObject`, `NotYours`, `OtherVm`.
     #[inline(always)]
-    pub fn grantable(&self, first: Pfn, count: u64, by: Granter) -> Result<(), Refused> {
+    pub fn grantable(&self, first: Pfn, count: u64, by: Granter) -> Result<Found, Refused> {
         let end = first.0.checked_add(count).ok_or(Refused::NotRam)?;
         let run = self.entries.get(first.0 as usize..end as usize).ok_or(Refused::NotRam)?;
         let free = Entry::new(Use::Owned, by.task, 0, 0, 0).0;
-        let mapped_here = Entry::new(Use::Owned, by.task, by.vm + 1, 0, 0).0;
-        for entry in run {
-            let known = entry.load(Relaxed) & 0xffff_ffff;
-            if known != free && known != mapped_here {
-                return Err(Self::why_not(Entry(known), by));
-            }
+        let other = or_each(run, |entry| entry ^ free);
+        if other == 0 {
+            return Ok(Found::Unmapped);
         }
-        Ok(())
+        if other & (MAPPING - 1) & !vm_bit(by.vm) == 0 {
+            return Ok(Found::Mapped);
+        }
+        Err(Self::why_not(run, by))
     }
 
     #[cold]
-    fn why_not(entry: Entry, by: Granter) -> Refused {
-        match entry.used() {
-            Use::Absent => Refused::NotRam,
-            Use::Kernel | Use::Module | Use::Pool | Use::Table => Refused::KernelObject,
-            Use::Owned if entry.owner() != by.task => Refused::NotYours,
-            Use::Owned => Refused::OtherVm,
+    fn why_not(run: &[AtomicU64], by: Granter) -> Refused {
+        let refused = |entry: Entry| match entry.used() {
+            Use::Absent => Some(Refused::NotRam),
+            Use::Kernel | Use::Module | Use::Pool | Use::Table => Some(Refused::KernelObject),
+            Use::Owned if entry.owner() != by.task => Some(Refused::NotYours),
+            Use::Owned => entry.vm().filter(|vm| *vm != by.vm).map(|_| Refused::OtherVm),
+        };
+        run.iter().find_map(|entry| refused(Entry(entry.load(Relaxed)))).unwrap_or(Refused::NotRam)
+    }
+
+    /// The frame `pfn`, if it may be granted by `by` and is mapped nowhere: the usual frame of a fault.
+    #[inline(always)]
+    pub fn unmapped(&self, pfn: Pfn, by: Granter) -> Option<Unmapped<'_>> {
+        let entry = self.entries.get(pfn.0 as usize)?;
+        (entry.load(Relaxed) == Entry::new(Use::Owned, by.task, 0, 0, 0).0).then_some(Unmapped { entry, by })
+    }
+
+    /// Notes that an EPT entry maps each of `count` frames from `first`, which `by` was found to grant and which were
+    /// `found` so.
+    #[inline(always)]
+    pub fn granted(&self, first: Pfn, count: u64, by: Granter, found: Found) {
+        match found {
+            Found::Unmapped => {
+                let mapped = Entry::new(Use::Owned, by.task, vm_bit(by.vm), 0, 1).0;
+                set_each(self.run(first, count), mapped);
+            }
+            Found::Mapped => self.map(first, count, by.vm),
         }
     }
 
     /// Notes that an EPT entry of `vm` maps `count` frames from `first`, which were found grantable.
-    #[inline(always)]
     pub fn map(&self, first: Pfn, count: u64, vm: u8) {
         for entry in self.run(first, count) {
-            let known = entry.load(Relaxed) & !(0xff << 16);
-            entry.store((known | (u64::from(vm) + 1) << 16) + (1 << 32), Relaxed);
+            entry.store((entry.load(Relaxed) | vm_bit(vm)) + MAPPING, Relaxed);
         }
     }
 
     /// Notes that an EPT entry that mapped `count` frames from `first` is gone.
-    #[inline]
     pub fn unmap(&self, first: Pfn, count: u64) {
-        for entry in self.run(first, count) {
-            let left = entry.load(Relaxed) - (1 << 32);
-            let known = if left >> 32 == 0 { left & !(0xff << 16) } else { left };
-            entry.store(known, Relaxed);
-        }
+        let run = self.run(first, count);
+        let Some(owned) = run.first().map(|entry| entry.load(Relaxed) & (MAPPING - 1)) else { return };
+        // Mapped once and owned like the first: the usual frame.
+        let (once, free) = (owned | MAPPING, owned & !VMS);
+        each(run, |entry| {
+            if entry.load(Relaxed) == once {
+                entry.store(free, Relaxed);
+            } else {
+                Self::less(entry);
+            }
+        });
+    }
+
+    /// One mapping less.
+    #[cold]
+    #[inline(never)]
+    fn less(entry: &AtomicU64) {
+        let left = entry.load(Relaxed) - MAPPING;
+        entry.store(if left < MAPPING { left & !VMS } else { left }, Relaxed);
     }
 
     fn run(&self, first: Pfn, count: u64) -> &[AtomicU64] {
@@ -212,16 +308,18 @@ impl FrameTable {
         if count == 0 || count > 512 {
             return Err(Refused::BadCount);
         }
-        self.grantable(first, count, Granter { task, vm: u8::MAX - 1 }).map_err(|refused| match refused {
-            Refused::OtherVm => Refused::StillMapped,
-            other => other,
-        })
+        match self.grantable(first, count, Granter { task, vm: 0 }) {
+            Ok(Found::Unmapped) => Ok(()),
+            Ok(Found::Mapped) | Err(Refused::OtherVm) => Err(Refused::StillMapped),
+            Err(refused) => Err(refused),
+        }
     }
 
-    /// Moves a donatable frame, cleared and out of its owner's sight, to the pool of `vm`.
+    /// Moves a donatable frame, or a table that is not used any more, empty and out of its owner's sight, to the pool of
+    /// `vm`.
     pub fn donate(&self, pfn: Pfn, pool: &mut Pool, vm: u8) {
         let owner = self.entry(pfn).owner();
-        self.set(pfn, Entry::new(Use::Pool, owner, vm + 1, 0, pool.first));
+        self.set(pfn, Entry::new(Use::Pool, owner, vm_bit(vm), 0, pool.first));
         pool.first = pfn.0 as u32;
         pool.count += 1;
     }
@@ -242,7 +340,7 @@ impl FrameTable {
         let pfn = Pfn(u64::from(frames.first));
         let entry = self.entry(pfn);
         frames.first = entry.mappings();
-        self.set(pfn, Entry::new(Use::Table, entry.owner(), (entry.0 >> 16) as u8, 0, 0));
+        self.set(pfn, Entry::new(Use::Table, entry.owner(), entry.0 & VMS, 0, 0));
         Some(pfn)
     }
 }

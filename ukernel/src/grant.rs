@@ -2,7 +2,7 @@
 
 use crate::arch::vmx::ept_entry::{EptFormat, TRACES};
 use crate::ept::{Entry, Format, Leaf, Place, TableMemory, Tree, pages};
-use crate::frame::{FrameTable, Granter, Pool, TableFrames};
+use crate::frame::{CHUNK, Found, FrameTable, Granter, Pool, TableFrames, each};
 use crate::vm::StaleTlb;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
@@ -38,7 +38,8 @@ pub struct Plan<'m, const LEVEL: u8> {
     grant: Grant,
     place: Place<'m>,
     tables: TableFrames,
-    vm: u8,
+    by: Granter,
+    found: Found,
 }
 
 /// Checks and installs a grant. The walk and the checks are made once for each page size, so that the common one has no
@@ -73,7 +74,7 @@ fn decode<'m, const LEVEL: u8, M: TableMemory>(
     pool: &Mutex<Pool>,
 ) -> Result<Plan<'m, LEVEL>, Refused> {
     check_shape(&grant, against, pages(LEVEL))?;
-    frames.grantable(grant.pfn, u64::from(grant.count) * pages(LEVEL), against.by)?;
+    let found = frames.grantable(grant.pfn, u64::from(grant.count) * pages(LEVEL), against.by)?;
     let place = against.ept.walk(grant.gfn.0, LEVEL);
     let mut tables = TableFrames::default();
     if place.level > LEVEL {
@@ -85,7 +86,7 @@ fn decode<'m, const LEVEL: u8, M: TableMemory>(
             return Err(Refused::TablesThere);
         }
     }
-    Ok(Plan { grant, place, tables, vm: against.by.vm })
+    Ok(Plan { grant, place, tables, by: against.by, found })
 }
 
 /// The tables that are missing below `place`.
@@ -130,28 +131,39 @@ fn perform<const LEVEL: u8, M: TableMemory>(
     ept: &Tree<'_, EptFormat, M>,
     frames: &FrameTable,
 ) -> (StaleTlb, u64) {
-    let Plan { grant, mut place, mut tables, vm } = plan;
+    let Plan { grant, mut place, mut tables, by, found } = plan;
     let Grant { pfn, count, rights, mem_type, .. } = grant;
     if place.level > LEVEL {
         place = link(place, &grant, ept, frames, &mut tables);
     }
     let size = pages(LEVEL);
-    let first = EptFormat::leaf(pfn, LEVEL, rights, mem_type);
     let run = &place.table[place.index..(place.index + usize::from(count)).min(512)];
-    let mut leaf = first;
-    let mut added = 0;
-    for slot in run {
-        if slot.compare_exchange(0, leaf, AcqRel, Relaxed).is_err() {
-            let rest = Grant { pfn: Pfn(pfn.0 + added * size), count: count - added as u16, ..grant };
-            frames.map(pfn, added * size, vm);
-            let (stale, more) = replace_run(&run[added as usize..], &rest, frames, vm);
-            return (stale, added * size + more);
-        }
-        leaf += size << 12;
-        added += 1;
+    let filled = fill(run, EptFormat::leaf(pfn, LEVEL, rights, mem_type), size << 12);
+    let added = filled as u64 * size;
+    frames.granted(pfn, added, by, found);
+    if filled == run.len() {
+        return (StaleTlb::Nothing, added);
     }
-    frames.map(pfn, added * size, vm);
-    (StaleTlb::Nothing, added * size)
+    let rest = Grant { pfn: Pfn(pfn.0 + added), ..grant };
+    let (stale, more) = replace_run(&run[filled..], &rest, frames, by.vm);
+    (stale, added + more)
+}
+
+/// Fills empty entries of `run` with `leaf` and what follows it in steps. Says how many, up to the first that is not empty.
+#[inline(always)]
+fn fill(run: &[AtomicU64], mut leaf: u64, step: u64) -> usize {
+    let mut install = |slot: &AtomicU64| {
+        let installed = slot.compare_exchange(0, leaf, AcqRel, Relaxed).is_ok();
+        leaf += step;
+        installed
+    };
+    let (chunks, rest) = run.as_chunks::<CHUNK>();
+    for (n, chunk) in chunks.iter().enumerate() {
+        if let Some(full) = chunk.iter().position(|slot| !install(slot)) {
+            return n * CHUNK + full;
+        }
+    }
+    rest.iter().position(|slot| !install(slot)).map_or(run.len(), |full| chunks.len() * CHUNK + full)
 }
 
 #[cold]
@@ -178,28 +190,83 @@ fn replace_run(run: &[AtomicU64], grant: &Grant, frames: &FrameTable, vm: u8) ->
         if slot.compare_exchange(0, leaf, AcqRel, Relaxed).is_ok() {
             frames.map(Pfn(grant.pfn.0 + offset), size, vm);
             added += size;
-        } else if replace(slot, leaf, level, frames, vm) == StaleTlb::Some {
-            stale = StaleTlb::Some;
+        } else {
+            let (more_stale, more) = replace(slot, leaf, level, frames, vm);
+            stale = stale.and(more_stale);
+            added += more;
         }
     }
     (stale, added)
 }
 
-/// Another leaf is there already: the new one takes its place. More rights on the same frame need no flush, since the
-/// CPU drops what it cached of an address whose access faulted (SDM vol. 3C, 29.4.3.1).
-fn replace(slot: &AtomicU64, leaf: u64, level: Level, frames: &FrameTable, vm: u8) -> StaleTlb {
+/// Something is there already: the new leaf takes its place. More rights on the same frame need no flush, since the CPU
+/// drops what it cached of an address whose access faulted (SDM vol. 3C, 29.4.3.1). Says how many frames are mapped more.
+fn replace(slot: &AtomicU64, leaf: u64, level: Level, frames: &FrameTable, vm: u8) -> (StaleTlb, u64) {
+    let size = level.frames();
     let old = slot.swap(leaf | slot.load(Relaxed) & TRACES, AcqRel);
-    let (Entry::Leaf(before), Entry::Leaf(after)) =
-        (EptFormat::decode(old, level as u8), EptFormat::decode(leaf, level as u8))
-    else {
-        return StaleTlb::Some;
+    let Entry::Leaf(after) = EptFormat::decode(leaf, level as u8) else { return (StaleTlb::Nothing, 0) };
+    let Entry::Leaf(before) = EptFormat::decode(old, level as u8) else {
+        // An answer that was remembered; the CPU caches no misconfiguration.
+        frames.map(after.pfn, size, vm);
+        return (StaleTlb::Nothing, size);
     };
     if before.pfn != after.pfn {
-        frames.map(after.pfn, level.frames(), vm);
-        frames.unmap(before.pfn, level.frames());
+        frames.map(after.pfn, size, vm);
+        frames.unmap(before.pfn, size);
     }
-    let same = Leaf { accessed: false, dirty: false, rights: after.rights, ..before };
-    if same == after && after.rights.contains(before.rights) { StaleTlb::Nothing } else { StaleTlb::Some }
+    let same = Leaf { accessed: false, dirty: false, rights: after.rights, allowed: after.rights, ..before };
+    let stale = same != after || !after.rights.contains(before.allowed);
+    (if stale { StaleTlb::Some } else { StaleTlb::Nothing }, 0)
+}
+
+/// Takes what is in `count` entries from `place`, which refer to no tables. Says how many 4 KiB frames they mapped.
+pub fn withdraw(place: &Place<'_>, count: usize, frames: &FrameTable) -> u64 {
+    let step = pages(place.level) << 12;
+    let mut taken = Taken { frames, level: place.level, first: Pfn(0), gone: 0 };
+    let mut next = NOTHING;
+    each(&place.table[place.index..place.index + count], |slot| {
+        let entry = slot.swap(0, AcqRel) & !TRACES;
+        if entry == next {
+            next += step;
+        } else {
+            next = taken.begin(next, entry);
+        }
+    });
+    taken.begin(next, 0);
+    taken.gone
+}
+
+/// No entry at all.
+const NOTHING: u64 = u64::MAX;
+
+/// Leaves that were taken out one after another and map frames one after another.
+struct Taken<'a> {
+    frames: &'a FrameTable,
+    level: u8,
+    first: Pfn,
+    gone: u64,
+}
+
+impl Taken<'_> {
+    /// Tells the ledger of the leaves from `first` to before `next`, and begins anew with `entry`. Says which would follow
+    /// that.
+    #[cold]
+    fn begin(&mut self, next: u64, entry: u64) -> u64 {
+        if next != NOTHING
+            && let Entry::Leaf(next) = EptFormat::decode(next, self.level)
+        {
+            let count = next.pfn.0 - self.first.0;
+            self.frames.unmap(self.first, count);
+            self.gone += count;
+        }
+        match EptFormat::decode(entry, self.level) {
+            Entry::Leaf(leaf) => {
+                self.first = leaf.pfn;
+                entry + (pages(self.level) << 12)
+            }
+            Entry::Empty | Entry::Table(_) => NOTHING,
+        }
+    }
 }
 
 #[cfg(test)]

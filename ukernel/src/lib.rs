@@ -2,8 +2,8 @@
 //!
 //! Read the modules in the order a guest's fault travels:
 //! [`vcpu`] → [`exit`] → [`fault`] → [`portal`] → (a server answers) → [`call`] → [`grant`] → [`ept`] → [`vcpu`];
-//! [`ledger`] proves that what was granted is what is mapped. Beside the walk: [`memop`] (what a pager does unasked),
-//! [`window`] (a VM's memory as its server sees it), [`trap`] (interrupts and faults of tasks).
+//! [`fast`] is the short way through the same house when nothing is special. [`ledger`] proves that what was granted is what is mapped. Beside the walk: [`mend`] (faults that the ledger allows
+//! already), [`memop`] and [`harvest`] (what a pager does unasked), [`window`] (a VM's memory as its server sees it), [`trap`] (interrupts and faults of tasks).
 //!
 //! What there is: [`core`] (one CPU), [`system`] (what CPUs share), [`frame`] (who owns RAM), [`task`], [`thread`],
 //! [`vm`]. How it begins and ends: [`boot`], [`load`], [`fail`], [`figures`], [`log`]. What depends on the CPU, and all
@@ -17,15 +17,19 @@ pub mod core;
 pub mod ept;
 pub mod exit;
 pub mod fail;
+pub mod fast;
 pub mod fault;
 pub mod figures;
 pub mod frame;
 pub mod grant;
+pub mod harvest;
 pub mod ledger;
 pub mod load;
 pub mod log;
 pub mod memop;
+pub mod mend;
 pub mod portal;
+pub mod set;
 pub mod system;
 pub mod task;
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! MemOp: what a pager does to its VM's memory unasked.
 
 use crate::arch::paging::{self, UserPages};
-use crate::arch::vmx::ept_entry::EptFormat;
+use crate::arch::vmx::ept_entry::{EptFormat, lost};
 use crate::core::{Context, Core};
-use crate::ept::{Entry, Format, Leaf, Tree, pages};
+use crate::ept::{Entry, Format, Leaf, TOP, Tree, pages};
 use crate::fault;
+use crate::frame::Pool;
+use crate::grant;
+use crate::harvest;
 use crate::system::System;
 use crate::task::Handle;
 use crate::vcpu::Status;
@@ -13,7 +16,7 @@ use crate::window;
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
 use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Level, Pfn, Rights};
 use ipc_proto::layout::FRAMES;
-use ipc_proto::memop::MemOp;
+use ipc_proto::memop::{GENERATIONS, Harvest, MemOp};
 use ipc_proto::refused::Refused;
 use ipc_proto::words::Words;
 
@@ -39,75 +42,118 @@ pub fn mem_op(core: &mut Core, id: u8, words: &Words) -> Result<Words, Refused> 
             core.unasked.pages += pages;
             Ok([pages, 0, 0, 0, 0, 0])
         }
-        MemOp::Unmap => change(system, vm, w2, w3, &mut |place, leaf| remove(system, vm, place, leaf)),
-        MemOp::Protect => {
-            let keep = u8::try_from(w4).ok().and_then(Rights::from_bits).ok_or(Refused::BadRights)?;
-            if keep.contains(Rights::WRITE) && !keep.contains(Rights::READ) {
-                return Err(Refused::BadRights);
-            }
-            change(system, vm, w2, w3, &mut |place, leaf| weaken(place, leaf, keep))
-        }
+        MemOp::Unmap => unmap(system, vm, w2, w3),
+        MemOp::Protect => protect(system, vm, w2, w3, w4),
         MemOp::Read => read(system, vm, w2),
         MemOp::Donate => donate(system, vm, id, Pfn(w2), w3).map(|()| [0; 6]),
         MemOp::Info => {
             let left = vm.pool.lock().count();
-            Ok([vm.seq(), u64::from(left), vm.mapped.load(Relaxed), 0, 0, 0])
+            let abilities = system.abilities.bits() | (system.shapes.largest as u64) << 4;
+            Ok([vm.seq(), u64::from(left), vm.mapped.load(Relaxed), abilities, 0, 0])
         }
         MemOp::Ready => ready(core, id, w2),
+        MemOp::Harvest => {
+            let mode = Harvest::from_number(w4).ok_or(Refused::UnknownVariant)?;
+            harvest::harvest(core, id, vm, mode, w2, w3)
+        }
+        MemOp::Generation if w2 >= GENERATIONS => Err(Refused::Reserved),
+        MemOp::Generation => {
+            vm.generation.store(w2, Relaxed);
+            Ok([0; 6])
+        }
+        MemOp::SetLog => harvest::set_log(core, vm, w2),
     }
 }
 
-/// Changes every leaf of `count` frames from `first`; larger pages that reach beyond are refused. One INVEPT at the end.
-fn change(
-    system: &System,
-    vm: &Vm,
-    first: u64,
-    count: u64,
-    change: &mut dyn FnMut(crate::ept::Place<'_>, Leaf) -> u64,
-) -> Result<Words, Refused> {
+/// The end of a range of `count` frames from `first` over whose edges no larger page reaches.
+fn whole(system: &System, vm: &Vm, first: u64, count: u64) -> Result<u64, Refused> {
     let end = first.checked_add(count).filter(|end| *end <= vm.frames()).ok_or(Refused::BeyondGuest)?;
     if count == 0 {
         return Err(Refused::BadCount);
     }
     let ept = system.ept(vm);
-    for edge in [first, end - 1] {
-        if let Some((_, level)) = ept.leaf(edge) {
-            let start = edge & !(pages(level) - 1);
-            if start < first || start + pages(level) > end {
-                return Err(Refused::LargePageThere);
-            }
+    let last = end - 1;
+    // In one 2 MiB block what reaches beyond one edge reaches over the other.
+    let edges = if first >> 9 == last >> 9 { &[first][..] } else { &[first, last][..] };
+    for &edge in edges {
+        let place = ept.find(edge, 1);
+        let start = edge & !(pages(place.level) - 1);
+        let beyond = start < first || start + pages(place.level) > end;
+        if beyond && matches!(EptFormat::decode(place.entry, place.level), Entry::Leaf(_)) {
+            return Err(Refused::LargePageThere);
         }
     }
+    Ok(end)
+}
+
+/// Takes every leaf of `count` frames from `first` away, and the tables that are empty then. One INVEPT at the end.
+fn unmap(system: &System, vm: &Vm, first: u64, count: u64) -> Result<Words, Refused> {
+    let end = whole(system, vm, first, count)?;
+    let mut gone = 0;
+    system.ept(vm).runs(first, end, |_, place, count| {
+        gone += grant::withdraw(&place, count, &system.frames);
+        true
+    });
+    vm.mapped.fetch_sub(gone, Relaxed);
+    // The tables are nobody's before the CPU has forgotten them.
+    let mut pool = vm.pool.lock();
+    let freed = give_back_tables(system, vm, (first, end), &mut pool);
+    vm.invalidated();
+    window::hide(system, vm, first, end);
+    StaleTlb::Some.flush(vm);
+    drop(pool);
+    if freed != 0 {
+        vm.note_tables();
+    }
+    Ok([gone, 0, 0, 0, 0, 0])
+}
+
+/// Takes the tables that cover nothing outside of `first..end`, in which nothing is any more, out of the EPT. Says how many.
+fn give_back_tables(system: &System, vm: &Vm, (first, end): (u64, u64), pool: &mut Pool) -> u64 {
+    let ept = system.ept(vm);
+    let mut freed = 0;
+    for level in 2..TOP {
+        let size = pages(level);
+        let mut page = first.next_multiple_of(size);
+        while page + size <= end {
+            let place = ept.find(page, level);
+            if place.level == level
+                && let Entry::Table(table) = EptFormat::decode(place.entry, level)
+            {
+                place.table[place.index].store(0, Relaxed);
+                system.frames.donate(table, pool, vm.id);
+                freed += 1;
+            }
+            page = (page & !(pages(place.level) - 1)) + pages(place.level);
+        }
+    }
+    freed
+}
+
+/// Takes the rights that `keep` has not from every leaf of `count` frames from `first`. One INVEPT at the end.
+fn protect(system: &System, vm: &Vm, first: u64, count: u64, keep: u64) -> Result<Words, Refused> {
+    let keep = u8::try_from(keep).ok().and_then(Rights::from_bits).ok_or(Refused::BadRights)?;
+    if !keep.contains(Rights::READ) {
+        return Err(Refused::BadRights);
+    }
+    let end = whole(system, vm, first, count)?;
     let mut changed = 0;
-    ept.leaves(first, end, |_, place, leaf| {
-        changed += change(place, leaf);
+    system.ept(vm).leaves(first, end, |_, place, leaf| {
+        if !keep.contains(leaf.rights) {
+            if keep.intersects(leaf.rights) {
+                place.table[place.index].fetch_and(!lost(keep), AcqRel);
+            } else {
+                // An execute-only page would have no right at all.
+                vm.mapped.fetch_sub(grant::withdraw(&place, 1, &system.frames), Relaxed);
+            }
+            changed += 1;
+        }
         true
     });
     vm.invalidated();
     window::hide(system, vm, first, end);
     StaleTlb::Some.flush(vm);
     Ok([changed, 0, 0, 0, 0, 0])
-}
-
-/// Takes a leaf away. Says how many frames it mapped.
-fn remove(system: &System, vm: &Vm, place: crate::ept::Place<'_>, leaf: Leaf) -> u64 {
-    place.table[place.index].swap(0, AcqRel);
-    let frames = pages(place.level);
-    system.frames.unmap(leaf.pfn, frames);
-    vm.mapped.fetch_sub(frames, Relaxed);
-    frames
-}
-
-/// Takes rights away from a leaf. Says whether it had any of them.
-fn weaken(place: crate::ept::Place<'_>, leaf: Leaf, keep: Rights) -> u64 {
-    let kept = leaf.rights & keep;
-    if kept == leaf.rights {
-        return 0;
-    }
-    let weaker = EptFormat::leaf(leaf.pfn, place.level, kept, leaf.mem_type);
-    let traces = place.entry & crate::arch::vmx::ept_entry::TRACES;
-    place.table[place.index].swap(weaker | traces, AcqRel);
-    1
 }
 
 /// The first leaf from `gfn` on.
@@ -119,7 +165,7 @@ fn read(system: &System, vm: &Vm, gfn: u64) -> Result<Words, Refused> {
     });
     let (first, level, leaf) = found.ok_or(Refused::NotAsked)?;
     let level = Level::from_number(u64::from(level)).ok_or(Refused::BadLevel)?;
-    let Leaf { pfn, rights, mem_type, accessed, dirty } = leaf;
+    let Leaf { pfn, rights, mem_type, accessed, dirty, .. } = leaf;
     let grant = Grant { gfn: Gfn(first), pfn, count: 1, level, rights, mem_type, mmu_seq: 0 };
     let shape = grant.claim().shape | u64::from(accessed) << 32 | u64::from(dirty) << 33;
     Ok([first, pfn.0, shape, 0, 0, 0])
@@ -144,6 +190,8 @@ pub fn donate(system: &System, vm: &Vm, task: u8, first: Pfn, count: u64) -> Res
         system.memory.clear(pfn);
         system.frames.donate(pfn, &mut pool, vm.id);
     }
+    drop(pool);
+    vm.note_tables();
     Ok(())
 }
 

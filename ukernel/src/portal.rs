@@ -27,17 +27,16 @@ impl Core {
     #[inline(always)]
     pub fn ask(&mut self, from: Context, to: u8, (status, words): (u64, Words)) -> Next {
         let thread = &mut self.threads[usize::from(to)];
-        if thread.state == State::Receiving && !thread.queued {
+        if thread.state == State::Receiving {
             thread.state = State::Frame;
-            thread.serving = Some(from);
+            thread.serving = from;
             if let Context::Thread(caller) = from {
                 self.carry(caller, to);
             }
             self.threads[usize::from(to)].answer = (status, words);
             return self.run(Next::Deliver(to));
         }
-        // Room for everyone who can ask; a context asks once at a time.
-        let _ = thread.askers.push_back(from);
+        thread.askers.insert(from);
         self.pick()
     }
 
@@ -61,7 +60,7 @@ impl Core {
             State::Asking(Question::Window { vm, gpa, access }) => {
                 (Received::Fault as u64, window::message(self.system, vm, gpa, access))
             }
-            State::Asking(Question::Call { len, vm }) => {
+            State::Asking(Question::Call { len, vm, .. }) => {
                 (Received::Call as u64, [u64::from(vm), u64::from(len), 0, 0, 0, 0])
             }
             State::Frame | State::Answered | State::Receiving | State::Stopped => (Received::Notice as u64, [0; 6]),
@@ -77,9 +76,9 @@ impl Core {
             let words = [notices, 0, 0, 0, 0, 0];
             return Some(self.answer(id, Received::Notice as u64, words));
         }
-        let from = thread.askers.pop_front()?;
+        let from = thread.askers.take_after(thread.served)?;
         thread.state = State::Frame;
-        thread.serving = Some(from);
+        (thread.serving, thread.served) = (from, from);
         if let Context::Thread(caller) = from {
             self.carry(caller, id);
         }
@@ -98,9 +97,10 @@ impl Core {
     /// Answers what `id` was asked last, and lets it receive again.
     #[inline(always)]
     pub fn reply_receive(&mut self, id: u8, words: &Words) -> Next {
-        let Some(asker) = self.threads[usize::from(id)].serving.take() else {
+        let asker = core::mem::replace(&mut self.threads[usize::from(id)].serving, Context::Idle);
+        if asker == Context::Idle {
             return self.back(id, Refused::NotAsked);
-        };
+        }
         self.round_trips += 1;
         let after = match asker {
             Context::Vcpu(vcpu) => match self.vcpus[usize::from(vcpu)].status {
@@ -158,10 +158,10 @@ impl Core {
         thread.refused += 1;
         if thread.refused > PATIENCE {
             // It waits for whoever comes after this thread.
-            let _ = thread.askers.push_front(asker);
+            thread.askers.insert(asker);
             return self.stop(id, format_args!("{PATIENCE} replies in a row were refused, the last: {refused}"));
         }
-        thread.serving = Some(asker);
+        thread.serving = asker;
         let (mut status, mut words) = self.question(asker);
         if status == Received::Fault as u64 {
             status = Received::RefusedReply as u64;

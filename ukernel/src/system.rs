@@ -9,6 +9,7 @@ use crate::task::Task;
 use crate::vm::Vm;
 use heapless::Vec;
 use ipc_proto::manifest::{MAX_TASKS, MAX_VMS, Name};
+use ipc_proto::memop::Abilities;
 
 /// The system.
 pub struct System {
@@ -24,6 +25,8 @@ pub struct System {
     pub vms: Vec<Vm, MAX_VMS>,
     /// What the CPU's EPT can do.
     pub shapes: Shapes,
+    /// The same, as a pager is told.
+    pub abilities: Abilities,
     /// Whether EPT and frame table are compared before the machine ends.
     pub check: bool,
     /// The time-stamp counter when the kernel began.

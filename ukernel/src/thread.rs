@@ -1,14 +1,11 @@
 //! A thread: the one of a task, bound to this core.
 
 use crate::arch::door::TrapFrame;
+use crate::arch::paging::Space;
 use crate::core::Context;
-use heapless::Deque;
+use crate::set::Contexts;
 use ipc_proto::grant::{Gpa, Pfn};
-use ipc_proto::manifest::{MAX_TASKS, MAX_VCPUS, MAX_VMS};
 use ipc_proto::words::Words;
-
-/// Everyone who can ask a thread: the vCPUs of all VMs and the other threads.
-pub const ASKERS: usize = MAX_VMS * MAX_VCPUS + MAX_TASKS;
 
 /// What a thread does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +27,8 @@ pub enum State {
 pub enum Question {
     /// The answer to its call of a portal: with so many bytes, as the server of that VM.
     Call {
+        /// Who shall answer.
+        to: u8,
         /// Bytes of its message page.
         len: u16,
         /// Its badge.
@@ -50,10 +49,10 @@ pub enum Question {
 pub struct Thread {
     /// What it does next.
     pub state: State,
-    /// Whether it is in the ready queue.
-    pub queued: bool,
     /// Its priority.
     pub priority: u8,
+    /// Its task's address space.
+    pub space: Space,
     /// Where its last system call came from.
     pub rip: u64,
     /// Its stack pointer at its last system call.
@@ -64,12 +63,14 @@ pub struct Thread {
     pub answer: (u64, Words),
     /// The frame of its message page.
     pub message: Pfn,
-    /// Whose message it received last and has not answered.
-    pub serving: Option<Context>,
+    /// Whose message it received last and has not answered; `Idle` for nobody's.
+    pub serving: Context,
+    /// Whose turn it was last among those who waited.
+    pub served: Context,
     /// Replies that were refused since the last that was not.
     pub refused: u8,
     /// Who waits to ask it.
-    pub askers: Deque<Context, ASKERS>,
+    pub askers: Contexts,
     /// Notifications that it has not received.
     pub notices: u64,
     /// How many messages it has received, answers to its own calls included.
@@ -81,19 +82,20 @@ pub struct Thread {
 impl Thread {
     /// A thread that begins with `frame`.
     #[must_use]
-    pub const fn new(frame: TrapFrame, message: Pfn, priority: u8) -> Self {
+    pub fn new(frame: TrapFrame, message: Pfn, priority: u8, space: Space) -> Self {
         Self {
             state: State::Frame,
-            queued: false,
             priority,
+            space,
             rip: 0,
             rsp: 0,
             frame,
             answer: (0, [0; 6]),
             message,
-            serving: None,
+            serving: Context::Idle,
+            served: Context::Idle,
             refused: 0,
-            askers: Deque::new(),
+            askers: Contexts::default(),
             notices: 0,
             messages: 0,
             deadline: None,
@@ -101,9 +103,9 @@ impl Thread {
     }
 
     /// Whether something is there for it to receive.
-    #[inline]
+    #[inline(always)]
     #[must_use]
-    pub fn has_mail(&self) -> bool {
+    pub const fn has_mail(&self) -> bool {
         self.notices != 0 || !self.askers.is_empty()
     }
 }

@@ -3,7 +3,7 @@
 use crate::arch::paging::Space;
 use crate::arch::vmx::guest;
 use crate::frame::Pool;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use ipc_proto::grant::Pfn;
 use spin::Mutex;
 
@@ -25,10 +25,18 @@ pub struct Vm {
     pub bits: u8,
     /// Table frames that were donated and are not in use.
     pub pool: Mutex<Pool>,
+    /// How many those are, at most 65535, as messages say it.
+    pub tables_left: AtomicU64,
     /// How often something was unmapped or protected.
     pub mmu_seq: AtomicU64,
     /// 4 KiB frames that are mapped.
     pub mapped: AtomicU64,
+    /// The generation of its memory slots: remembered answers of another one are void.
+    pub generation: AtomicU64,
+    /// Whether the CPU logs the pages that it writes.
+    pub logged: AtomicBool,
+    /// Whether a harvest has ever taken every right of a page.
+    pub hides: AtomicBool,
 }
 
 impl Vm {
@@ -42,6 +50,12 @@ impl Vm {
     /// Something that was granted is not any more: every answer that was worked out before is stale.
     pub fn invalidated(&self) {
         self.mmu_seq.fetch_add(1, Relaxed);
+    }
+
+    /// Notes how many table frames are left: to be called after the pool has changed.
+    pub fn note_tables(&self) {
+        let left = self.pool.lock().count();
+        self.tables_left.store(u64::from(left.min(u32::from(u16::MAX))), Relaxed);
     }
 
     /// Frames in its address space.

@@ -1,14 +1,15 @@
-//! Windows: the memory of a VM as its server sees it. A page appears there only after the EPT has it, with no more rights,
-//! and goes with it.
+//! Windows: the memory of a VM as its server sees it. A page appears there only after the EPT has it, with no more rights
+//! than the access needed, and goes with it: what a harvest reports is gone from the window too.
 
 use crate::arch::paging::UserPages;
+use crate::arch::vmx::ept_entry::traces;
 use crate::core::{Context, Core, Next};
 use crate::ept::{Format, Tree};
-use crate::fault::tables_left;
+use crate::mend;
 use crate::system::System;
 use crate::thread::{Question, State};
 use crate::vm::Vm;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{AcqRel, Relaxed};
 use ipc_proto::fault::{Fault, FaultKind, Origin, Qualification};
 use ipc_proto::grant::{Gpa, Pfn, Rights};
 use ipc_proto::layout::{WINDOW, WINDOW_STRIDE};
@@ -30,7 +31,10 @@ const fn page(vm: u8, gfn: u64) -> u64 {
 
 /// A page fault of `thread` in its window on `vm`: shown if the EPT has it, asked for otherwise.
 pub fn fault(core: &mut Core, thread: u8, vm: u8, gpa: Gpa, access: u32) -> Next {
-    if show(core, thread, vm, gpa, access) {
+    // The CPU's log does not see writes of tasks: the pager is always asked for them.
+    let logged = core.system.vms[usize::from(vm)].logged.load(Relaxed);
+    let tried = mend::tried(access.into());
+    if !(logged && tried.contains(Rights::WRITE)) && show(core, thread, vm, gpa, tried) {
         return core.run(Next::Resume(thread));
     }
     let Some(pager) = core.system.vms[usize::from(vm)].pager else {
@@ -50,7 +54,7 @@ pub fn message(system: &System, vm: u8, gpa: Gpa, access: u32) -> Words {
     Fault {
         vcpu: 0,
         vm: u16::from(vm.id),
-        tables_left: tables_left(vm),
+        tables_left: vm.tables_left.load(Relaxed) as u16,
         origin: Origin::Window,
         kind: FaultKind::Violation,
         gpa,
@@ -61,15 +65,13 @@ pub fn message(system: &System, vm: u8, gpa: Gpa, access: u32) -> Words {
     .to_words()
 }
 
-/// Shows the page at `gpa` in the window, if the EPT allows `access` and there are table frames.
-pub fn show(core: &Core, thread: u8, vm: u8, gpa: Gpa, access: u32) -> bool {
+/// Shows the page at `gpa` in the window for what was `tried`, if it is granted and there are table frames.
+pub fn show(core: &Core, thread: u8, vm: u8, gpa: Gpa, tried: Rights) -> bool {
     let system = core.system;
     let vm = &system.vms[usize::from(vm)];
     let gfn = gpa.gfn().0;
-    let Some((leaf, level)) = system.ept(vm).leaf(gfn) else { return false };
-    if u32::from(leaf.rights.bits()) & access != access {
-        return false;
-    }
+    let seen = system.ept(vm).find(gfn, 1);
+    let Some(leaf) = mend::granted(&seen, tried) else { return false };
     let space = system.tasks[usize::from(thread)].space;
     let tree = Tree::<UserPages, _>::new(space.root(), &system.memory);
     let page = page(vm.id, gfn);
@@ -80,9 +82,11 @@ pub fn show(core: &Core, thread: u8, vm: u8, gpa: Gpa, access: u32) -> bool {
     let Some(place) = tree.extend(found, page, 1, || system.frames.next_table(&mut tables)) else {
         return false;
     };
-    let pfn = Pfn(leaf.pfn.0 + gfn % crate::ept::pages(level));
-    let entry = UserPages::leaf(pfn, 1, leaf.rights - Rights::EXECUTE, leaf.mem_type);
-    place.table[place.index].store(entry, Relaxed);
+    vm.note_tables();
+    mend::give_back(&seen, &leaf, tried);
+    seen.table[seen.index].fetch_or(traces(tried), AcqRel);
+    let pfn = Pfn(leaf.pfn.0 + gfn % crate::ept::pages(seen.level));
+    place.table[place.index].store(UserPages::leaf(pfn, 1, tried | Rights::READ, leaf.mem_type), Relaxed);
     true
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Read the modules in the order of a run: `row` says what there is to measure and what is promised; `lap` boots a
 //! system on Bochs, where counts repeat exactly; `trace` reads what Bochs's debugger wrote down of one fault, and
-//! `stage` says whose each instruction is; `guest` makes the K rows of that, `linux` K11, `host` the L rows; `table`
+//! `stage` says whose each instruction is; `guest` makes the K rows of that, `linux` K11, `size` the kernel's size, `host` the L rows; `table`
 //! and `page` show them to people. `record` keeps exact counts in the tree.
 
 mod guest;
@@ -12,6 +12,7 @@ mod linux;
 mod page;
 mod record;
 mod row;
+mod size;
 mod stage;
 mod table;
 mod trace;
@@ -31,9 +32,9 @@ pub struct Args {
     /// Write the rows to this file: a list of id, value, unit, commit, goal, events, peers.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Only the rows whose id begins so: K3, L, K11.
-    #[arg(long, value_name = "ID")]
-    only: Option<String>,
+    /// Only these rows, or those whose id begins so: K3,K5 or L.
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    only: Vec<String>,
     /// Write docs/performance.md and docs/performance.svg anew.
     #[arg(long, conflicts_with = "only")]
     write_docs: bool,
@@ -43,6 +44,9 @@ pub struct Args {
     /// Write tests/ticks.toml anew: the counts that must not rise.
     #[arg(long)]
     write_ticks: bool,
+    /// Write every instruction of each traced event to a file of this folder.
+    #[arg(long, value_name = "DIR")]
+    traces: Option<PathBuf>,
     /// The compiler for what runs in the machine.
     #[arg(long, value_enum, default_value_t, env = "FAULTLINE_TOOLCHAIN")]
     toolchain: ToolchainChoice,
@@ -58,7 +62,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         page::write(&serde_json::from_slice(&rows)?)?;
         return Ok(Status::Done);
     }
-    let wanted = |id: &str| args.only.as_deref().is_none_or(|only| id.to_lowercase().starts_with(&only.to_lowercase()));
+    let wanted = |id: &str| args.only.is_empty() || args.only.iter().any(|only| is_meant(only, id));
     if !row::ALL.iter().any(|promise| wanted(promise.id)) {
         let ids: Vec<&str> = row::ALL.iter().map(|promise| promise.id).collect();
         return Err(status::usage(format!("no row begins with that; there are: {}", ids.join(", "))));
@@ -72,10 +76,13 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         for packages in [setup::need::IMAGE, setup::need::BOCHS] {
             setup::packages(packages)?;
         }
-        measured.extend(step("K rows, in the machine", || guest::measure(args.toolchain))?);
+        measured.extend(step("K rows, in the machine", || guest::measure(args.toolchain, args.traces.as_deref()))?);
     }
     if group(Group::Linux) {
         measured.extend(step("K11, Linux with and without", || linux::measure(args.toolchain))?);
+    }
+    if group(Group::Size) {
+        measured.extend(step("the kernel's size", || size::measure(args.toolchain))?);
     }
     if group(Group::Host) {
         measured.extend(step("L rows, on the host", host::measure)?);
@@ -101,6 +108,13 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     Ok(Status::Done)
 }
 
+/// Whether `only` means the row `id`: a row of just that name, or else all whose names begin so.
+fn is_meant(only: &str, id: &str) -> bool {
+    let is_row = row::ALL.iter().any(|promise| promise.id.eq_ignore_ascii_case(only));
+    let only = only.to_lowercase();
+    if is_row { id.eq_ignore_ascii_case(&only) } else { id.to_lowercase().starts_with(&only) }
+}
+
 /// What has to run for a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
@@ -108,6 +122,8 @@ pub enum Group {
     Guest,
     /// Linux, with and without Faultline.
     Linux,
+    /// Nothing: the kernel's file and its sources are looked at.
+    Size,
     /// Libraries beside their peers, on the host.
     Host,
 }

@@ -1,5 +1,7 @@
 //! Builds the kernel and the servers of a system for the bare-metal target.
 
+mod make;
+
 use crate::progress::say;
 use crate::setup::{self, TARGET, Toolchain, ToolchainChoice};
 use crate::system::{Source, System};
@@ -50,7 +52,7 @@ pub fn parts(system: &mut System, choice: ToolchainChoice) -> anyhow::Result<Par
         system.modules.iter().map(|module| guest_file(&module.source, choice)).collect::<anyhow::Result<_>>()?;
     let servers = system.modules.iter().filter_map(|module| match &module.source {
         Source::Server(name) => Some(name.as_str()),
-        Source::Guest(_) | Source::File(_) => None,
+        Source::Made(_) | Source::Guest(_) | Source::File(_) => None,
     });
     let names: Vec<&str> = std::iter::once(KERNEL).chain(servers).collect();
     let built = packages(&names, choice)?;
@@ -58,6 +60,7 @@ pub fn parts(system: &mut System, choice: ToolchainChoice) -> anyhow::Result<Par
     for (module, guest) in system.modules.iter().zip(guests) {
         let (file, form) = match guest {
             Some(file) => (file, Form::Bytes),
+            None if matches!(module.source, Source::Made(_)) => (make::in_the_machine(&module.name)?, Form::Program),
             None => (built.join(module.name.as_str()), Form::Program),
         };
         anyhow::ensure!(file.is_file(), "boot module `{}`: there is no file {}", module.name, file.display());
@@ -70,7 +73,7 @@ pub fn parts(system: &mut System, choice: ToolchainChoice) -> anyhow::Result<Par
 /// The file of a module that is not built from this repository's servers.
 fn guest_file(source: &Source, choice: ToolchainChoice) -> anyhow::Result<Option<PathBuf>> {
     match source {
-        Source::Server(_) => Ok(None),
+        Source::Server(_) | Source::Made(_) => Ok(None),
         Source::Guest(name) => guests::provide(name, &paths::guests(), choice).map(Some),
         Source::File(path) => Ok(Some(path.clone())),
     }

@@ -35,6 +35,7 @@ const GUESTS: &[(&str, Source)] = &[
     ("multiboot-check", Source::Ours(ours::MULTIBOOT)),
     ("multiboot-module", Source::Module),
     ("initramfs-check", Source::Initramfs(initramfs::CHECK)),
+    ("initramfs-drill", Source::Initramfs(initramfs::DRILL)),
     ("initramfs-shell", Source::Initramfs(initramfs::SHELL)),
     ("debian-cloud", Source::Debian(debian::CLOUD)),
     ("debian-generic", Source::Debian(debian::GENERIC)),

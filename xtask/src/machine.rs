@@ -58,6 +58,15 @@ pub enum Keyboard {
     Person,
 }
 
+/// Whether the machine's second serial port is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecondPort {
+    /// It is not there.
+    Absent,
+    /// It leads to xtask.
+    Connected,
+}
+
 /// What a machine is to boot.
 #[derive(Clone, Copy, Debug)]
 pub struct Job<'a> {
@@ -69,6 +78,8 @@ pub struct Job<'a> {
     pub cpu: &'a str,
     /// Whether somebody types.
     pub keyboard: Keyboard,
+    /// The second serial port.
+    pub second_port: SecondPort,
     /// Where the machine may put its files.
     pub dir: &'a Path,
 }
@@ -115,7 +126,14 @@ impl Machine {
     /// # Errors
     /// A machine that does not start.
     pub fn debugged(iso: &Path, memory: u64, dir: &Path, script: &str) -> anyhow::Result<Running> {
-        let job = Job { iso, memory, cpu: bochs::MODELS[0], keyboard: Keyboard::Absent, dir };
+        let job = Job {
+            iso,
+            memory,
+            cpu: bochs::MODELS[0],
+            keyboard: Keyboard::Absent,
+            second_port: SecondPort::Absent,
+            dir,
+        };
         bochs::start_debugged(&job, script)
     }
 

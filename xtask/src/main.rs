@@ -7,7 +7,10 @@
 mod bench;
 mod build;
 mod check;
+mod conformance;
 mod console;
+mod ctl;
+mod fuzz;
 mod guests;
 mod image;
 mod machine;
@@ -36,8 +39,14 @@ enum Verb {
     Run(run::Args),
     /// Build a system and pack it as a bootable ISO; print its path.
     Image(image::Args),
+    /// Ask a running system something, or tell it to do something.
+    Ctl(ctl::Args),
     /// Run host tests and the scenarios in the machine.
     Test(test::Args),
+    /// Hold a pager to the obligations of the protocol.
+    Conformance(conformance::Args),
+    /// Give every door through which bytes come in what a fuzzer thinks of.
+    Fuzz(fuzz::Args),
     /// Measure what faults, exits and messages cost, beside their peers.
     Bench(bench::Args),
     /// Check formatting, lints, documentation and the house's own rules.
@@ -48,7 +57,10 @@ fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Run(args) => run::run(&args),
         Verb::Image(args) => image::run(&args).map(|()| status::Status::Done),
+        Verb::Ctl(args) => ctl::run(&args),
         Verb::Test(args) => test::run(&args),
+        Verb::Conformance(args) => conformance::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Check(args) => check::run(&args),
     };

@@ -4,8 +4,9 @@ mod screen;
 mod terminal;
 mod watch;
 
+use crate::ctl::Relay;
 use crate::image::{self, Choice};
-use crate::machine::{self, Job, Keyboard, Machine};
+use crate::machine::{self, Job, Keyboard, Machine, SecondPort};
 use crate::progress::{self, say};
 use crate::status::Status;
 use crate::summary::{self, Facts, Figures};
@@ -171,9 +172,14 @@ pub fn run_system(options: &Options) -> anyhow::Result<Outcome> {
     };
     let memory = machine_memory(&system, &iso)?;
     say(&format!("booting {} on {machine}: {}", system.manifest.name, system.about));
-    let job = Job { iso: &iso, memory, cpu: &options.cpu, keyboard, dir: dir.path() };
+    let second_port = if system.has_control_console() { SecondPort::Connected } else { SecondPort::Absent };
+    let job = Job { iso: &iso, memory, cpu: &options.cpu, keyboard, second_port, dir: dir.path() };
     let mut watch = Watch::new(options, &system, machine)?;
-    watch.watch(machine.start(&job)?, keyboard)?;
+    let mut running = machine.start(&job)?;
+    let port = running.second_port();
+    let relay = port.map(|port| Relay::start(&system.manifest.name, &format!("on {machine}: {}", system.about), port));
+    let _relay = relay.transpose()?;
+    watch.watch(running, keyboard)?;
     Ok(watch.outcome(dir.path()))
 }
 

@@ -39,6 +39,20 @@ pub mod need {
         },
     ];
 
+    /// To build what is written in C.
+    pub const C: &[Package] = &[
+        Package { name: "gcc", probe: "/usr/bin/gcc", why: "compiles the pager that is written in C" },
+        Package { name: "libc6-dev", probe: "/usr/include/stdio.h", why: "the C pager's program for this host" },
+        Package { name: "make", probe: "/usr/bin/make", why: "the C pager has a Makefile" },
+    ];
+
+    /// To build fuzzers.
+    pub const FUZZ: &[Package] = &[Package {
+        name: "g++",
+        probe: "/usr/bin/c++",
+        why: "compiles libFuzzer, which the crate libfuzzer-sys brings",
+    }];
+
     /// To run QEMU.
     pub const QEMU: &[Package] = &[
         Package {

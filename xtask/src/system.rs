@@ -1,6 +1,7 @@
 //! Systems as data: `boot/*.toml`, read, checked, and packed as the manifest.
 
 mod options;
+mod pager;
 mod section;
 mod set;
 mod tasks;
@@ -19,11 +20,16 @@ use vms::VmFiles;
 /// The keys of a system file.
 const KEYS: &[&str] = &["name", "about", "log", "check", "task", "vm", "interactive"];
 
+/// COM2.
+const SECOND_PORT: u16 = 0x2f8;
+
 /// Where the bytes of a boot module come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A server of this repository, to be built.
     Server(String),
+    /// A program of this repository that its own Makefile builds.
+    Made(String),
     /// A guest file that [`crate::guests::provide`] makes.
     Guest(String),
     /// A file that is there.
@@ -244,6 +250,13 @@ impl System {
             guest.protocol = vms::detect(&bytes);
         }
         Ok(())
+    }
+
+    /// Whether a task has the second serial port, where the system can be asked while it runs.
+    #[must_use]
+    pub fn has_control_console(&self) -> bool {
+        let ports = self.manifest.tasks.iter().flat_map(|task| &task.ports);
+        ports.into_iter().any(|ports| ports.first <= SECOND_PORT && ports.last >= SECOND_PORT + 7)
     }
 
     /// All the memory that the manifest hands out, in bytes.

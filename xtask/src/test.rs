@@ -4,10 +4,11 @@
 //! those that do. A promise that cannot be checked is broken: nothing is left out in silence.
 
 mod host;
-mod promise;
+mod live;
+pub mod promise;
 mod report;
 mod scenarios;
-mod trial;
+pub mod trial;
 mod typing;
 
 use crate::progress::say;

@@ -6,8 +6,11 @@ use ipc_proto::fault::{Fault, FaultKind, FaultReply, Origin, Qualification, TopU
 use ipc_proto::grant::{Gfn, Gpa, Grant, Level, MemType, Pfn, Rights};
 use ipc_proto::lifecycle::{Features, Hello};
 use ipc_proto::refused::{DenyReason, Refused};
-use ipc_proto::slot::{DirtyPages, Slot, SlotFlags, SlotId, SlotRefused, SlotReply, SlotRequest, Space, Tracking};
+use ipc_proto::slot::{
+    DirtyPages, IdlePages, Slot, SlotFlags, SlotId, SlotRefused, SlotReply, SlotRequest, Space, Topic, Tracking,
+};
 use ipc_proto::state::StateMask;
+use ipc_proto::text::Text;
 use ipc_proto::version::Version;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -16,7 +19,7 @@ pub fn fault() -> impl Strategy<Value = Fault> {
     (
         any::<(u16, u16, u16, u64, u32, u32, u64)>(),
         select(&[Origin::Vcpu, Origin::Window][..]),
-        select(&[FaultKind::Violation, FaultKind::Misconfiguration][..]),
+        select(&[FaultKind::Violation, FaultKind::Misconfiguration, FaultKind::LogFull][..]),
     )
         .prop_map(|((vcpu, vm, tables_left, gpa, qualification, idt_vectoring, mmu_seq), origin, kind)| Fault {
             vcpu,
@@ -52,7 +55,7 @@ pub fn grant() -> impl Strategy<Value = Grant> {
 pub fn fault_reply() -> impl Strategy<Value = FaultReply> {
     prop_oneof![
         (grant(), any::<u8>()).prop_map(|(grant, more)| FaultReply::Map(grant, more)),
-        Just(FaultReply::Mmio),
+        any::<u64>().prop_map(FaultReply::Mmio),
         Just(FaultReply::Retry),
         any::<u64>().prop_map(FaultReply::Pending),
         select(DenyReason::ALL).prop_map(FaultReply::Deny),
@@ -146,6 +149,16 @@ pub fn slot_request() -> impl Strategy<Value = SlotRequest> {
             .prop_map(|(space, gfn, tracking)| SlotRequest::Track(space, Gfn(gfn), tracking)),
         any::<u64>().prop_map(|gpa| SlotRequest::Why(Gpa(gpa))),
         any::<(u32, u64)>().prop_map(|(register, value)| SlotRequest::MemoryType(register, value)),
+        (topic(), any::<u16>()).prop_map(|(topic, line)| SlotRequest::Tell(topic, line)),
+        "[ -~]{0,60}".prop_map(|text| SlotRequest::Policy(Text::cut(&text))),
+        (space(), any::<(u16, u64)>()).prop_map(|(space, (id, from))| SlotRequest::Idle(space, SlotId(id), from)),
+    ]
+}
+
+fn topic() -> impl Strategy<Value = Topic> {
+    prop_oneof![
+        any::<u64>().prop_map(|gpa| Topic::Why(Gpa(gpa))),
+        select(&[Topic::Stats, Topic::Policy, Topic::Slots][..])
     ]
 }
 
@@ -165,6 +178,8 @@ pub fn slot_refused() -> impl Strategy<Value = SlotRefused> {
                 SlotRefused::OutOfMemory,
                 SlotRefused::NotLogged,
                 SlotRefused::UnknownRegister,
+                SlotRefused::UnknownPolicy,
+                SlotRefused::BadOption,
             ][..]
         ),
         any::<u16>().prop_map(|id| SlotRefused::Overlap(SlotId(id))),
@@ -178,5 +193,7 @@ pub fn slot_reply() -> impl Strategy<Value = SlotReply> {
         Just(SlotReply::Done),
         slot_refused().prop_map(SlotReply::Refused),
         any::<(u64, [u64; 16])>().prop_map(|(first, bits)| SlotReply::Dirty(DirtyPages { first, bits })),
+        "\\PC{0,60}".prop_map(|text| SlotReply::Line(Text::cut(&text))),
+        any::<(u64, [u64; 16])>().prop_map(|(first, bits)| SlotReply::Idle(IdlePages { first, bits })),
     ]
 }

@@ -33,6 +33,19 @@ impl Answer {
         }
     }
 
+    /// The exit, if that is what was received: likewise for a VM's server.
+    #[inline(always)]
+    #[must_use]
+    pub const fn exit(&self) -> Option<ExitMessage> {
+        if self.status != call::Received::Exit as u64 {
+            return None;
+        }
+        match ExitMessage::from_words(&self.words) {
+            Ok(exit) => Some(exit),
+            Err(_) => None,
+        }
+    }
+
     /// What was received, whatever it is.
     #[must_use]
     pub fn received(self) -> Received {
@@ -153,6 +166,12 @@ pub fn receive_words() -> Answer {
 #[must_use]
 pub fn reply_call(len: usize) -> Received {
     reply([len as u64, 0, 0, 0, 0, 0])
+}
+
+/// Makes any system call: for tests of what the kernel refuses.
+#[must_use]
+pub fn system_call(number: u64, words: Words) -> Answer {
+    enter(number, words)
 }
 
 /// Calls a portal with `len` bytes of the message page and says how many came back there.

@@ -26,9 +26,11 @@ pub mod port;
 
 pub use call::{
     Answer, Received, donate, mem_op, power_off, receive, receive_words, reply, reply_call, reply_words, run, send,
-    stat, timer, tsc,
+    stat, system_call, timer, tsc,
 };
-pub use memory::{FrameBytes, StatePage, Task, Window, frame, read_message, write_message, write_message_at};
+pub use memory::{
+    FrameBytes, StatePage, Task, Window, frame, read_message, read_message_at, write_message, write_message_at,
+};
 
 /// Names the function that a server starts with: `fn(rt::Task) -> !`.
 #[macro_export]

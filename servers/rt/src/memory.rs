@@ -62,6 +62,13 @@ pub fn read_message(bytes: &mut [u8]) {
     }
 }
 
+/// Copies from the message page from `offset` on; what would lie beyond it is left as it is.
+pub fn read_message_at(offset: usize, bytes: &mut [u8]) {
+    for (byte, cell) in bytes.iter_mut().zip(message().iter().skip(offset)) {
+        *byte = cell.get();
+    }
+}
+
 /// Copies into the message page.
 pub fn write_message(bytes: &[u8]) {
     write_message_at(0, bytes);
@@ -123,12 +130,14 @@ impl Window {
         Self { base: layout::WINDOW + vm as u64 * layout::WINDOW_STRIDE, size }
     }
 
+    #[inline(always)]
     fn place(&self, gpa: u64, len: usize) -> Option<*mut u8> {
         let end = gpa.checked_add(len as u64)?;
         (end <= self.size).then(|| (self.base + gpa) as *mut u8)
     }
 
     /// Reads guest memory; false when it is not all in the window.
+    #[inline(always)]
     #[must_use]
     pub fn read(&self, gpa: u64, bytes: &mut [u8]) -> bool {
         let Some(from) = self.place(gpa, bytes.len()) else { return false };
@@ -181,6 +190,45 @@ impl FrameBytes {
     pub fn set_word(self, index: usize, value: u32) {
         // SAFETY: as in `word`.
         unsafe { self.0.cast::<u32>().wrapping_add(index & 1023).write(value) };
+    }
+
+    /// Its words, two by two.
+    #[inline(always)]
+    const fn pairs(self) -> &'static [Cell<u64>; 512] {
+        // SAFETY: as in `clear`: for as long as the task lives the frame is its memory, which is aligned, and where no other
+        // reference is kept; a `Cell` lets it change.
+        unsafe { &*self.0.cast() }
+    }
+
+    /// Whether `count` words from `index` on are all 0. What would lie behind the frame is left out.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_zero(self, index: usize, count: usize) -> bool {
+        let behind = index + count;
+        let pairs = self.pairs().get(index.div_ceil(2)..behind / 2).unwrap_or_default();
+        let mut seen = pairs.iter().fold(0, |seen, pair| seen | pair.get());
+        if (index | behind) % 2 == 1 && count > 0 {
+            seen |= u64::from(self.word(index) | self.word(behind - 1));
+        }
+        seen == 0
+    }
+
+    /// Writes `value` and the numbers behind it into `count` words from `index` on. What would lie behind the frame is
+    /// left out.
+    #[inline(always)]
+    pub fn set_row(self, index: usize, count: usize, value: u32) {
+        const NEXT: u64 = 2 | 2 << 32;
+        let behind = index + count;
+        if (index | behind) % 2 == 1 && count > 0 {
+            self.set_word(index, value);
+            self.set_word(behind - 1, value + count as u32 - 1);
+        }
+        let value = value + (index % 2) as u32;
+        let mut both = u64::from(value) | u64::from(value + 1) << 32;
+        for pair in self.pairs().get(index.div_ceil(2)..behind / 2).unwrap_or_default() {
+            pair.set(both);
+            both += NEXT;
+        }
     }
 
     /// Copies the frame out.

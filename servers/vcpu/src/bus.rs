@@ -1,9 +1,10 @@
 //! The port bus: which device answers which port. A port that nobody has reads all ones.
 
-use crate::clock::{Clock, Tsc};
+use crate::clock::{Clock, Tsc, earliest};
+use crate::device::{self, COM1, Device};
 use crate::fw_cfg::{self, FwCfg};
 use crate::keyboard::Keyboard;
-use crate::pic::Pic;
+use crate::pic::{self, Pic};
 use crate::pit::Pit;
 use crate::power::{self, Power, PowerEvent};
 use crate::rtc::Rtc;
@@ -18,9 +19,6 @@ pub mod irq {
     pub const COM1: u8 = 4;
     pub const CLOCK: u8 = 8;
 }
-
-const COM1: u16 = 0x3f8;
-const COM1_LAST: u16 = COM1 + 7;
 
 /// Every device behind a port.
 #[derive(Clone, Debug)]
@@ -90,9 +88,9 @@ impl Bus {
     /// The tick at which a device will want to raise an interrupt by itself.
     #[must_use]
     pub fn deadline(&self) -> Option<Tsc> {
-        let timer = self.pit.deadline().filter(|_| !self.pic.masked(irq::TIMER));
-        let clock = self.rtc.deadline().filter(|_| !self.pic.masked(irq::CLOCK));
-        timer.into_iter().chain(clock).min()
+        let timer = if self.pic.masked(irq::TIMER) { None } else { self.pit.deadline() };
+        let clock = if self.pic.masked(irq::CLOCK) { None } else { self.rtc.deadline() };
+        earliest(timer, clock)
     }
 
     /// A byte has come in for COM1.
@@ -101,6 +99,7 @@ impl Bus {
         self.drive_com1();
     }
 
+    #[inline]
     fn drive_com1(&mut self) {
         if self.uart.interrupts() {
             self.pic.raise(irq::COM1);
@@ -115,6 +114,45 @@ impl Bus {
         } else {
             self.pic.lower(irq::CLOCK);
         }
+    }
+
+    /// A read of one byte that needs no time and sets no deadline: what most reads are, without the rest of the way.
+    #[inline(always)]
+    pub fn input_at_once(&mut self, port: u16) -> Option<u8> {
+        match device::of(port) {
+            Device::Com1 => Some(self.read_com1(port)),
+            Device::Delay | Device::Absent => Some(0xff),
+            Device::Pic
+            | Device::Pit
+            | Device::Rtc
+            | Device::Keyboard
+            | Device::Power
+            | Device::FwCfg
+            | Device::TestDevice
+            | Device::Nobody => None,
+        }
+    }
+
+    /// A write of one byte that needs no time, sets no deadline and ends no machine, likewise: a mask of the interrupt
+    /// controllers decides what is a deadline, the end of an interrupt does not. Nor one that the console has to know of:
+    /// the first byte that is sent, and one for which there may be no room.
+    #[inline(always)]
+    pub fn output_at_once(&mut self, port: u16, value: u8) -> Option<()> {
+        match device::of(port) {
+            Device::Com1 if port != COM1 || self.uart.goes_on_sending() => self.write_com1(port, value),
+            Device::Delay | Device::Absent => {}
+            Device::Pic if pic::ends_interrupt(port, value) => self.pic.write(port, value)?,
+            Device::Com1
+            | Device::Pic
+            | Device::Pit
+            | Device::Rtc
+            | Device::Keyboard
+            | Device::Power
+            | Device::FwCfg
+            | Device::TestDevice
+            | Device::Nobody => return None,
+        }
+        Some(())
     }
 
     /// A read of `size` bytes.
@@ -147,24 +185,24 @@ impl Bus {
     }
 
     fn read(&mut self, port: u16, now: Tsc) -> Option<u8> {
-        match port {
-            COM1..=COM1_LAST => {
-                let value = self.uart.read(port - COM1);
-                self.drive_com1();
-                Some(value)
-            }
-            fw_cfg::port::DATA => Some(self.fw_cfg.next_byte()),
-            0x80 | 0xed | fw_cfg::port::SELECTOR => Some(0xff),
-            _ if absent(port) => Some(0xff),
-            _ => self
-                .pic
-                .read(port)
-                .or_else(|| self.pit.read(port, now))
-                .or_else(|| self.keyboard.read(port))
-                .or_else(|| self.power.read(port, now))
-                .or_else(|| self.read_clock(port, now))
-                .or_else(|| self.test_device.read(port)),
+        match device::of(port) {
+            Device::Com1 => Some(self.read_com1(port)),
+            Device::FwCfg if port == fw_cfg::port::DATA => Some(self.fw_cfg.next_byte()),
+            Device::Delay | Device::Absent | Device::FwCfg => Some(0xff),
+            Device::Pic => self.pic.read(port),
+            Device::Pit => self.pit.read(port, now),
+            Device::Keyboard => self.keyboard.read(port),
+            Device::Power => self.power.read(port, now),
+            Device::Rtc => self.read_clock(port, now),
+            Device::TestDevice => self.test_device.read(port),
+            Device::Nobody => None,
         }
+    }
+
+    fn read_com1(&mut self, port: u16) -> u8 {
+        let value = self.uart.read(port - COM1);
+        self.drive_com1();
+        value
     }
 
     /// A write of `size` bytes; says whether it ends the machine.
@@ -197,37 +235,36 @@ impl Bus {
     }
 
     fn write(&mut self, port: u16, value: u8, now: Tsc) -> Option<Option<PowerEvent>> {
-        match port {
-            COM1..=COM1_LAST => {
-                if self.uart.write(port - COM1, value) == Line::Pulse {
-                    self.pic.lower(irq::COM1);
-                }
-                self.drive_com1();
+        match device::of(port) {
+            Device::Com1 => {
+                self.write_com1(port, value);
                 Some(None)
             }
-            // Written to for the time it takes.
-            0x80 | 0xed => Some(None),
-            power::port::RESET => self.power.write(port, value),
-            _ if absent(port) => Some(None),
-            _ => self
-                .keyboard
-                .write(port, value)
-                .or_else(|| self.power.write(port, value))
-                .or_else(|| self.write_silent(port, value, now).map(|()| None)),
+            Device::Delay | Device::Absent => Some(None),
+            Device::Keyboard => self.keyboard.write(port, value),
+            Device::Power => self.power.write(port, value),
+            Device::Pic => self.pic.write(port, value).map(|()| None),
+            Device::Pit => self.write_pit(port, value, now).map(|()| None),
+            Device::Rtc => self.write_clock(port, value, now).map(|()| None),
+            Device::TestDevice => self.write_test_device(port, value).map(|()| None),
+            // The selector is a word: `output` has taken it.
+            Device::FwCfg | Device::Nobody => None,
         }
     }
 
-    /// The devices whose writes never end the machine.
-    fn write_silent(&mut self, port: u16, value: u8, now: Tsc) -> Option<()> {
+    fn write_com1(&mut self, port: u16, value: u8) {
+        if self.uart.write(port - COM1, value) == Line::Pulse {
+            self.pic.lower(irq::COM1);
+        }
+        self.drive_com1();
+    }
+
+    fn write_pit(&mut self, port: u16, value: u8, now: Tsc) -> Option<()> {
         if port == crate::pit::port::COMMAND && value >> 6 == 0 && value & 0x30 != 0 {
             // A new mode of channel 0 forgives the ticks of the old one.
             self.owed_ticks = 0;
         }
-        self.pic
-            .write(port, value)
-            .or_else(|| self.pit.write(port, value, now))
-            .or_else(|| self.write_clock(port, value, now))
-            .or_else(|| self.write_test_device(port, value))
+        self.pit.write(port, value, now)
     }
 
     fn write_test_device(&mut self, port: u16, value: u8) -> Option<()> {
@@ -250,11 +287,6 @@ impl Bus {
         self.drive_clock();
         Some(())
     }
-}
-
-/// Devices that a guest looks for and that this machine is known not to have: COM2 to COM4 and PCI.
-const fn absent(port: u16) -> bool {
-    matches!(port, 0x2f8..=0x2ff | 0x3e8..=0x3ef | 0x2e8..=0x2ef | 0xcf8 | 0xcfa..=0xcff)
 }
 
 #[cfg(test)]

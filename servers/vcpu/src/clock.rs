@@ -35,9 +35,29 @@ impl Clock {
     }
 }
 
+/// The earlier of two deadlines, of which either may be none.
+#[inline]
+#[must_use]
+pub const fn earliest(one: Option<Tsc>, other: Option<Tsc>) -> Option<Tsc> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(if one < other { one } else { other }),
+        (Some(deadline), None) | (None, Some(deadline)) => Some(deadline),
+        (None, None) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Clock;
+    use super::{Clock, earliest};
+
+    #[test]
+    fn of_two_deadlines_the_earlier_one_counts_and_none_is_never() {
+        assert_eq!(earliest(Some(3), Some(2)), Some(2));
+        assert_eq!(earliest(Some(2), Some(3)), Some(2));
+        assert_eq!(earliest(None, Some(3)), Some(3));
+        assert_eq!(earliest(Some(3), None), Some(3));
+        assert_eq!(earliest(None, None), None);
+    }
 
     #[test]
     fn a_deadline_is_the_first_tick_at_which_the_count_is_reached() {

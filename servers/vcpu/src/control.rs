@@ -7,7 +7,7 @@
 
 use crate::msr::efer;
 use ipc_proto::exit::{Event, ResumeFlags};
-use ipc_proto::state::{Gprs, StateMask, VcpuState};
+use ipc_proto::state::{StateMask, VcpuState};
 
 /// CR0 bits.
 pub mod cr0 {
@@ -66,9 +66,25 @@ impl Done {
 /// The general register of that number; RSP is not among the page's general registers.
 #[must_use]
 pub const fn register(state: &VcpuState, number: u64) -> u64 {
-    let Gprs { rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15 } = state.gprs;
-    let all = [rax, rcx, rdx, rbx, state.rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15];
-    all[(number & 15) as usize]
+    let gprs = &state.gprs;
+    match number & 15 {
+        0 => gprs.rax,
+        1 => gprs.rcx,
+        2 => gprs.rdx,
+        3 => gprs.rbx,
+        4 => state.rsp,
+        5 => gprs.rbp,
+        6 => gprs.rsi,
+        7 => gprs.rdi,
+        8 => gprs.r8,
+        9 => gprs.r9,
+        10 => gprs.r10,
+        11 => gprs.r11,
+        12 => gprs.r12,
+        13 => gprs.r13,
+        14 => gprs.r14,
+        _ => gprs.r15,
+    }
 }
 
 /// Sets the general register of that number and says which state has changed beside the page's general registers.

@@ -46,12 +46,17 @@ const INVARIANT_TSC: u32 = mask(&[8]);
 
 const NOTHING: CpuidResult = CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
 
+/// Answers that are kept.
+const KEPT: usize = 16;
+
 /// The policy of one VM.
 #[derive(Clone, Copy)]
 pub struct Cpuid {
     host: fn(u32, u32) -> CpuidResult,
     tsc_hz: u64,
     physical_bits: u8,
+    /// Answers that were given before, under leaf and subleaf: the policy never changes, and the host's CPUID is slow.
+    kept: [(u64, CpuidResult); KEPT],
 }
 
 /// CPUID of the CPU that this runs on.
@@ -64,7 +69,26 @@ impl Cpuid {
     /// What `host` answers, filtered, with a TSC of `tsc_hz` and at most `physical_bits` of guest-physical address.
     #[must_use]
     pub const fn new(host: fn(u32, u32) -> CpuidResult, tsc_hz: u64, physical_bits: u8) -> Self {
-        Self { host, tsc_hz, physical_bits }
+        // Both numbers all ones: a leaf beyond the last one, whose answer this is.
+        Self { host, tsc_hz, physical_bits, kept: [(u64::MAX, NOTHING); KEPT] }
+    }
+
+    /// As [`Cpuid::answer`], but kept from the last time.
+    #[inline]
+    #[must_use]
+    pub fn answer_again(&mut self, leaf: u32, subleaf: u32) -> CpuidResult {
+        let both = u64::from(leaf) | u64::from(subleaf) << 32;
+        // Basic leaves, hypervisor's and extended ones begin at different places.
+        let place = (leaf ^ leaf >> 28 ^ subleaf) as usize % KEPT;
+        let (known, answer) = self.kept[place];
+        if known == both { answer } else { self.keep(place, leaf, subleaf) }
+    }
+
+    #[cold]
+    fn keep(&mut self, place: usize, leaf: u32, subleaf: u32) -> CpuidResult {
+        let answer = self.answer(leaf, subleaf);
+        self.kept[place] = (u64::from(leaf) | u64::from(subleaf) << 32, answer);
+        answer
     }
 
     /// What the guest is answered. A leaf beyond the last one is all zeros.

@@ -115,3 +115,20 @@ fn a_leaf_beyond_the_last_is_all_zeros() {
     }
     assert_eq!(policy().answer(7, 1).ebx, 0);
 }
+
+#[test]
+fn an_answer_that_is_kept_is_the_policys_own() {
+    let mut cpuid = Cpuid::new(by_leaf, 200_000_000, 40);
+    for _ in 0..2 {
+        for leaf in (0..0x20).chain(0x4000_0000..0x4000_0020).chain(0x8000_0000..0x8000_0020).chain([u32::MAX]) {
+            for subleaf in [0, 1, 2, 16, u32::MAX] {
+                assert_eq!(cpuid.answer_again(leaf, subleaf), cpuid.answer(leaf, subleaf), "{leaf:#x}.{subleaf}");
+            }
+        }
+    }
+}
+
+/// A host whose every answer is another.
+fn by_leaf(leaf: u32, subleaf: u32) -> CpuidResult {
+    CpuidResult { eax: leaf, ebx: subleaf, ecx: leaf ^ subleaf, edx: leaf.wrapping_add(subleaf) }
+}

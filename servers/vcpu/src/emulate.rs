@@ -1,19 +1,20 @@
 //! Emulating the one instruction that touched a device: fetched through the guest's own page tables, decoded, done.
 //!
-//! The effective address is not worked out again: the exit names the guest-physical address. String instructions have
+//! The effective address is not worked out again: the exit names the guest-physical address. Nor is it asked what the CPU
+//! says of the access: an access that the kernel remembers to be a device's comes without that. String instructions have
 //! two places, and are in `string`. Segment limits are not checked.
 
 use crate::alu::{Alu, flag, mask, sign_extend};
 use crate::bus::Bus;
 use crate::clock::Tsc;
 use crate::control;
+use crate::decoded::{Code, Decoded, FETCHED};
 use crate::ending::Ending;
-use crate::instruction::{Extend, Instruction, LONGEST, Operation, Register, Source, decode};
+use crate::instruction::{Extend, Instruction, LONGEST, Operation, Register, Source};
 use crate::machine::Answer;
 use crate::memory::GuestMemory;
 use crate::mmio::Mmio;
 use crate::translate::{Access, NoTranslation, Width, translate, width};
-use heapless::Vec;
 use ipc_proto::exit::{Event, ResumeFlags};
 use ipc_proto::fault::Qualification;
 use ipc_proto::state::{StateMask, VcpuState};
@@ -24,17 +25,23 @@ const PAGE_FAULT: u8 = 14;
 const SHADOW: u64 = 3;
 
 /// Everything that an instruction can reach.
-pub struct Emulator<'a> {
+pub struct Emulator<'a, M> {
     /// The vCPU.
     pub state: &'a mut VcpuState,
     /// RAM.
-    pub memory: &'a mut dyn GuestMemory,
+    pub memory: &'a mut M,
     /// What is at addresses that are no RAM.
     pub mmio: &'a mut Mmio,
     /// What is behind the ports.
     pub bus: &'a mut Bus,
+    /// Instructions that were decoded before.
+    pub decoded: &'a mut Decoded,
+    /// State that the kernel is asked for, with the same exit again.
+    pub asked_for: &'a mut StateMask,
     /// The time.
     pub now: Tsc,
+    /// State that is in the state page.
+    pub here: StateMask,
     /// State that has been changed so far.
     pub changed: StateMask,
 }
@@ -68,7 +75,7 @@ pub enum Completion {
     Repeats,
 }
 
-impl Emulator<'_> {
+impl<M: GuestMemory> Emulator<'_, M> {
     /// The instruction that touched device memory at `gpa`.
     ///
     /// # Errors
@@ -102,11 +109,16 @@ impl Emulator<'_> {
         mut self,
         execute: impl FnOnce(&mut Self, &Instruction) -> Result<Completion, Stop>,
     ) -> Result<Answer, Ending> {
-        let bytes = self.fetch();
-        let instruction = match decode(&bytes, width(self.state)) {
+        let code = self.fetch();
+        let instruction = match self.decoded.decode(self.state.rip, &code, width(self.state)) {
             Ok(instruction) => instruction,
-            Err(why) => return Err(self.cannot(&bytes, why)),
+            Err(why) => return Err(self.cannot(code.bytes(), why)),
         };
+        let missing = instruction.needs() - self.here;
+        if !missing.is_empty() {
+            *self.asked_for = missing;
+            return Ok(Answer { flags: ResumeFlags::MORE, write: missing, event: None });
+        }
         let event = match execute(&mut self, &instruction) {
             Ok(Completion::Complete) => {
                 self.step_over(instruction.length);
@@ -118,7 +130,7 @@ impl Emulator<'_> {
                 self.changed |= StateMask::CR2;
                 Some(Event::ExceptionWithCode(PAGE_FAULT, code))
             }
-            Err(Stop::Cannot(why)) => return Err(self.cannot(&bytes, why)),
+            Err(Stop::Cannot(why)) => return Err(self.cannot(code.bytes(), why)),
             Err(Stop::Ended(ending)) => return Err(ending),
         };
         Ok(Answer { flags: ResumeFlags::empty(), write: self.changed, event })
@@ -129,20 +141,37 @@ impl Emulator<'_> {
     }
 
     /// The bytes at the guest's instruction pointer, as many as can be had.
-    fn fetch(&mut self) -> Vec<u8, LONGEST> {
-        let mut bytes = Vec::new();
-        for offset in 0..LONGEST as u64 {
-            let linear = match width(self.state) {
-                Width::Bits64 => self.state.rip.wrapping_add(offset),
-                _ => self.state.cs.base.wrapping_add(self.state.rip).wrapping_add(offset),
-            };
-            let mut byte = [0];
-            let Ok(gpa) = translate(self.state, self.memory, linear, Access::Fetch) else { break };
-            if self.memory.read(gpa, &mut byte).is_err() || bytes.push(byte[0]).is_err() {
-                break;
-            }
+    fn fetch(&mut self) -> Code {
+        let linear = self.code_address(0);
+        if let Ok(gpa) = translate(self.state, self.memory, linear, Access::Fetch)
+            && gpa % PAGE <= PAGE - FETCHED as u64
+            && let Ok(bytes) = self.memory.array(gpa)
+        {
+            return Code::whole(bytes);
         }
-        bytes
+        self.fetch_bytes()
+    }
+
+    /// Across two pages, or at the end of RAM: each byte has its own translation.
+    #[cold]
+    fn fetch_bytes(&mut self) -> Code {
+        let mut code = Code::default();
+        for offset in 0..LONGEST as u64 {
+            let linear = self.code_address(offset);
+            let Ok(gpa) = translate(self.state, self.memory, linear, Access::Fetch) else { break };
+            let Ok([byte]) = self.memory.array(gpa) else { break };
+            code.push(byte);
+        }
+        code
+    }
+
+    /// The linear address of a byte behind the instruction pointer.
+    const fn code_address(&self, offset: u64) -> u64 {
+        let pointer = self.state.rip.wrapping_add(offset);
+        match width(self.state) {
+            Width::Bits64 => pointer,
+            Width::Bits32 | Width::Bits16 => self.state.cs.base.wrapping_add(pointer),
+        }
     }
 
     /// The CPU's own length of the instruction is not defined for an EPT violation: RIP is moved here.

@@ -4,6 +4,7 @@ use super::Emulator;
 use crate::alu::flag;
 use crate::bus::Bus;
 use crate::clock::Clock;
+use crate::decoded::Decoded;
 use crate::ending::Ending;
 use crate::machine::Answer;
 use crate::memory::GuestMemory;
@@ -23,6 +24,10 @@ struct Guest {
     memory: Memory,
     mmio: Mmio,
     bus: Bus,
+    decoded: Decoded,
+    asked_for: StateMask,
+    /// What travels with the exit.
+    here: StateMask,
     state: VcpuState,
 }
 
@@ -32,12 +37,14 @@ impl Guest {
         start::write_tables(&mut memory).unwrap();
         memory.write(CODE, bytes).unwrap();
         let bus = Bus::new(Clock::new(1_000_000), 0, 0, 4 << 20);
-        Self { memory, mmio: Mmio::new(), bus, state: start::long_mode(CODE) }
+        let (decoded, asked_for, here) = (Decoded::new(), StateMask::empty(), StateMask::all());
+        Self { memory, mmio: Mmio::new(), bus, decoded, asked_for, here, state: start::long_mode(CODE) }
     }
 
     fn access(&mut self, gpa: u64, qualification: u64) -> Result<Answer, Ending> {
-        let Self { memory, mmio, bus, state } = self;
-        Emulator { state, memory, mmio, bus, now: 0, changed: StateMask::empty() }.memory_access(gpa, qualification)
+        let Self { memory, mmio, bus, decoded, asked_for, here, state } = self;
+        Emulator { state, memory, mmio, bus, decoded, asked_for, now: 0, here: *here, changed: StateMask::empty() }
+            .memory_access(gpa, qualification)
     }
 
     fn apic(&mut self) -> u64 {
@@ -196,4 +203,124 @@ fn a_page_fault_in_a_string_is_the_guests_with_the_count_it_has_reached() {
     assert_eq!(answer.event, Some(Event::ExceptionWithCode(14, 2)));
     assert!(answer.write.contains(StateMask::CR2));
     assert_eq!((guest.state.cr2, guest.state.gprs.rcx, guest.state.rip), (1 << 32, 3, CODE));
+}
+
+/// mov eax, [rdi] and mov ecx, [rdi]
+const TO_RAX: [u8; 2] = [0x8b, 0x07];
+const TO_RCX: [u8; 2] = [0x8b, 0x0f];
+const PAGE_TABLE: u64 = 0x18_0000;
+const OTHER_PAGE: u64 = 0x14_0000;
+
+impl Guest {
+    /// Maps the 2 MiB in which the code lies by a table of pages, and gives the place of the entry for the code.
+    fn map_pages(&mut self) -> u64 {
+        for page in 0..512 {
+            self.memory.write(PAGE_TABLE + page * 8, &(page << 12 | 3).to_le_bytes()).unwrap();
+        }
+        self.memory.write(start::place::DIRECTORIES, &(PAGE_TABLE | 3).to_le_bytes()).unwrap();
+        PAGE_TABLE + (CODE >> 12) * 8
+    }
+
+    /// Runs the instruction at the beginning of the code on a register of the APIC that holds 7, and says which of RAX
+    /// and RCX it went to.
+    fn goes_to(&mut self) -> &'static str {
+        self.mmio.store(&mut self.memory, APIC, 4, 7);
+        (self.state.rip, self.state.gprs.rax, self.state.gprs.rcx) = (CODE, 0, 0);
+        self.access(APIC, 0).unwrap();
+        match (self.state.gprs.rax, self.state.gprs.rcx) {
+            (7, 0) => "rax",
+            (0, 7) => "rcx",
+            _ => "neither",
+        }
+    }
+}
+
+#[test]
+fn an_instruction_that_was_seen_before_is_not_decoded_again() {
+    let mut guest = Guest::new(&TO_RAX);
+    for _ in 0..3 {
+        assert_eq!(guest.goes_to(), "rax");
+    }
+    assert_eq!(guest.decoded.asked(), 1);
+}
+
+#[test]
+fn an_instruction_that_was_overwritten_is_the_new_one() {
+    let mut guest = Guest::new(&TO_RAX);
+    assert_eq!(guest.goes_to(), "rax");
+    guest.memory.write(CODE, &TO_RCX).unwrap();
+    assert_eq!(guest.goes_to(), "rcx");
+    guest.memory.write(CODE, &TO_RAX).unwrap();
+    assert_eq!(guest.goes_to(), "rax");
+}
+
+#[test]
+fn a_page_that_was_mapped_elsewhere_brings_the_instruction_of_its_new_frame() {
+    let mut guest = Guest::new(&TO_RAX);
+    guest.memory.write(OTHER_PAGE, &TO_RCX).unwrap();
+    let entry = guest.map_pages();
+    assert_eq!(guest.goes_to(), "rax");
+    guest.memory.write(entry, &(OTHER_PAGE | 3).to_le_bytes()).unwrap();
+    assert_eq!(guest.goes_to(), "rcx", "through the leaf that was changed");
+    guest.memory.write(start::place::DIRECTORIES, &(0x83u64).to_le_bytes()).unwrap();
+    assert_eq!(guest.goes_to(), "rax", "through the table that was exchanged for a large page");
+}
+
+#[test]
+fn other_page_tables_bring_the_instruction_that_they_map() {
+    const PML4: u64 = 0x19_0000;
+    const PDPT: u64 = 0x19_1000;
+    const DIRECTORY: u64 = 0x19_2000;
+    const TABLE: u64 = 0x19_3000;
+    let mut guest = Guest::new(&TO_RAX);
+    guest.memory.write(OTHER_PAGE, &TO_RCX).unwrap();
+    for (place, entry) in [(PML4, PDPT), (PDPT, DIRECTORY), (DIRECTORY, TABLE), (TABLE + (CODE >> 12) * 8, OTHER_PAGE)]
+    {
+        guest.memory.write(place, &(entry | 3).to_le_bytes()).unwrap();
+    }
+    for (root, expected) in [(start::place::PML4, "rax"), (PML4, "rcx"), (start::place::PML4, "rax")] {
+        guest.state.cr3 = root;
+        assert_eq!(guest.goes_to(), expected);
+    }
+}
+
+#[test]
+fn an_instruction_across_two_pages_has_its_end_from_the_second() {
+    // mov dword [rdi], imm32: the immediate lies in the second page.
+    let mut guest = Guest::new(&[]);
+    let last = CODE + 0xffe;
+    guest.memory.write(last, &[0xc7, 0x07, 1, 0, 0, 0]).unwrap();
+    guest.memory.write(OTHER_PAGE, &[2, 0, 0, 0]).unwrap();
+    let entry = guest.map_pages() + 8;
+    for (frame, value) in [(CODE + 0x1000, 1), (OTHER_PAGE, 2), (CODE + 0x1000, 1)] {
+        guest.memory.write(entry, &(frame | 3).to_le_bytes()).unwrap();
+        guest.state.rip = last;
+        guest.access(APIC, 0).unwrap();
+        assert_eq!((guest.apic(), guest.state.rip), (value, last + 6));
+    }
+    guest.memory.write(entry, &[0; 8]).unwrap();
+    guest.state.rip = last;
+    assert!(matches!(guest.access(APIC, 0), Err(Ending::CannotEmulate(..))), "the second page has gone");
+}
+
+#[test]
+fn state_that_an_instruction_needs_and_that_is_not_there_is_asked_for_once() {
+    use ipc_proto::exit::{Exit, ResumeFlags};
+    for (bytes, needs) in
+        [(&[0x8b, 0x27][..], StateMask::RSP), (&[0x48, 0x89, 0x27], StateMask::RSP), (&[0xaa], StateMask::SEGMENTS)]
+    {
+        let mut guest = Guest::new(bytes);
+        guest.here = Exit::Mmio(APIC, 0).travels();
+        guest.state.gprs.rdi = APIC;
+        let answer = guest.access(APIC, 0).unwrap();
+        assert_eq!((answer.flags, answer.write, answer.event), (ResumeFlags::MORE, needs, None), "{bytes:02x?}");
+        assert_eq!((guest.asked_for, guest.state.rip), (needs, CODE), "nothing has been done yet");
+        guest.here |= guest.asked_for;
+        let answer = guest.access(APIC, 0).unwrap();
+        assert_eq!((answer.flags, guest.state.rip), (ResumeFlags::empty(), CODE + bytes.len() as u64));
+    }
+    // AH is a part of RAX, though its number in the encoding is RSP's.
+    let mut guest = Guest::new(&[0x88, 0x27]);
+    guest.here = Exit::Mmio(APIC, 0).travels();
+    assert!(guest.access(APIC, 0).unwrap().flags.is_empty());
 }

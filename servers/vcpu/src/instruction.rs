@@ -3,6 +3,7 @@
 
 use crate::alu::Alu;
 use crate::translate::Width;
+use ipc_proto::state::StateMask;
 use yaxpeax_arch::LengthedInstruction;
 use yaxpeax_x86::{long_mode, protected_mode, real_mode};
 
@@ -97,6 +98,35 @@ pub struct Instruction {
     /// The segment of a string instruction's source.
     pub source_segment: Segment,
 }
+
+impl Instruction {
+    /// State that it needs beside the general registers, RFLAGS, and what says how code is fetched.
+    #[inline]
+    #[must_use]
+    pub const fn needs(&self) -> StateMask {
+        let register = match self.operation {
+            Operation::Load(register, _)
+            | Operation::Store(Source::Register(register))
+            | Operation::Compute(_, register)
+            | Operation::Modify(_, Source::Register(register))
+            | Operation::Exchange(register) => register,
+            Operation::Store(Source::Immediate(_))
+            | Operation::Modify(_, Source::Immediate(_))
+            | Operation::Step(_)
+            | Operation::Negate
+            | Operation::Invert => return StateMask::empty(),
+            Operation::StoreString
+            | Operation::LoadString
+            | Operation::MoveString
+            | Operation::PortToString
+            | Operation::StringToPort => return StateMask::SEGMENTS,
+        };
+        if register.number == RSP { StateMask::RSP } else { StateMask::empty() }
+    }
+}
+
+/// RSP's number: the decoder gives a high byte the number of its whole register.
+const RSP: u8 = 4;
 
 /// The bytes are no instruction, or one that is not known here: what was wanted of it.
 pub type Undecoded = &'static str;

@@ -2,10 +2,11 @@
 //!
 //! Read the modules in the order a VM needs them: [`load`] puts the guest and the [`acpi`] tables into [`memory`], and
 //! [`start`] says how the vCPU begins. Then every exit comes to [`machine`], which asks [`cpuid`], [`msr`], [`control`],
-//! or the port [`bus`] with its devices: [`pic`], [`pit`], [`uart`], [`rtc`], [`keyboard`], [`power`], and for test
-//! kernels [`fw_cfg`] and [`test_device`]. An access to device memory, or a string at a port, goes to [`emulate`]: it
-//! reads the [`instruction`] through the guest's own page tables ([`translate`]) and does it ([`alu`], [`mmio`],
-//! [`lapic`]). [`ending`] says why a VM is over.
+//! or the port [`bus`], which knows each [`device`]: [`pic`], [`pit`], [`uart`], [`rtc`], [`keyboard`], [`power`], and for
+//! test kernels [`fw_cfg`] and [`test_device`]. An access to device memory, or a string at a port, goes to [`emulate`]: it
+//! reads the [`instruction`] through the guest's own page tables ([`translate`]), unless it has [`decoded`] the same bytes
+//! before, and does it ([`alu`], [`mmio`], [`lapic`]). [`ending`] says why a VM is over. [`console`] reads what somebody
+//! asks of the VM while it runs.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -16,9 +17,12 @@ pub mod acpi;
 pub mod alu;
 pub mod bus;
 pub mod clock;
+pub mod console;
 pub mod control;
 pub mod cpuid;
 pub mod date;
+pub mod decoded;
+pub mod device;
 pub mod emulate;
 pub mod ending;
 pub mod fw_cfg;

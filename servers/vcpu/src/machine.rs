@@ -6,11 +6,12 @@ use crate::bus::Bus;
 use crate::clock::{Clock, Tsc};
 use crate::control::{Control, Done};
 use crate::cpuid::Cpuid;
+use crate::decoded::Decoded;
 use crate::emulate::Emulator;
 use crate::ending::Ending;
 use crate::memory::{GuestMemory, RamMap};
 use crate::mmio::Mmio;
-use crate::msr::{GeneralProtection, Msrs};
+use crate::msr::{FastStrings, GeneralProtection, Msrs};
 use crate::power::PowerEvent;
 use ipc_proto::exit::{Direction, Event, Exit, PortAccess, ResumeFlags};
 use ipc_proto::state::{StateMask, VcpuState};
@@ -26,6 +27,8 @@ pub struct Config {
     pub cpuid: Cpuid,
     /// Ticks of the time-stamp counter in a second.
     pub tsc_hz: u64,
+    /// Whether the CPU has fast strings.
+    pub strings: FastStrings,
     /// The date at which it is switched on, in seconds since 1970.
     pub epoch: u64,
 }
@@ -81,6 +84,9 @@ pub struct Machine {
     control: Control,
     /// The devices behind memory addresses.
     pub mmio: Mmio,
+    decoded: Decoded,
+    /// State that comes with the same exit again, because it was asked for.
+    asked_for: StateMask,
     halted: bool,
     figures: Figures,
 }
@@ -91,10 +97,12 @@ impl Machine {
     pub fn new(config: &Config, now: Tsc) -> Self {
         Self {
             bus: Bus::new(Clock::new(config.tsc_hz), config.epoch, now, config.ram.bytes()),
-            msrs: Msrs::new(config.tsc_hz),
+            msrs: Msrs::new(config.tsc_hz, config.strings),
             cpuid: config.cpuid,
             control: Control::default(),
             mmio: Mmio::new(),
+            decoded: Decoded::new(),
+            asked_for: StateMask::empty(),
             halted: false,
             figures: Figures::default(),
         }
@@ -112,6 +120,52 @@ impl Machine {
         self.figures
     }
 
+    /// Answers an exit that needs neither the time nor memory, leaves every deadline what it was and nothing for the
+    /// console to do: what most are. The guest goes on behind its instruction, with these flags and nothing else. For any
+    /// other exit, `None`, and nothing has happened yet: it goes to [`Machine::exit`].
+    #[inline(always)]
+    pub fn exit_at_once(&mut self, exit: &Exit, state: &mut VcpuState) -> Option<ResumeFlags> {
+        match *exit {
+            Exit::Port(access) if !access.string && access.size == 1 => self.port_at_once(access, state)?,
+            Exit::Cpuid => self.cpuid(state),
+            Exit::Port(_)
+            | Exit::InterruptWindow
+            | Exit::Hlt
+            | Exit::ReadMsr
+            | Exit::WriteMsr
+            | Exit::ControlRegister(_)
+            | Exit::DebugRegister(_)
+            | Exit::Mmio(..)
+            | Exit::TripleFault
+            | Exit::Xsetbv
+            | Exit::Hypercall
+            | Exit::CacheControl
+            | Exit::Exception(..)
+            | Exit::Denied(..)
+            | Exit::NoPager(..)
+            | Exit::Stuck(..)
+            | Exit::EntryFailed(..)
+            | Exit::Other(..) => return None,
+        }
+        self.figures.exits += 1;
+        Some(if self.bus.pic.pending() {
+            ResumeFlags::ADVANCE.union(ResumeFlags::WINDOW)
+        } else {
+            ResumeFlags::ADVANCE
+        })
+    }
+
+    /// IN and OUT of a byte.
+    #[inline(always)]
+    fn port_at_once(&mut self, access: PortAccess, state: &mut VcpuState) -> Option<()> {
+        let rax = state.gprs.rax;
+        match access.direction {
+            Direction::In => state.gprs.rax = rax & !0xff | u64::from(self.bus.input_at_once(access.port)?),
+            Direction::Out => self.bus.output_at_once(access.port, rax as u8)?,
+        }
+        Some(())
+    }
+
     /// Answers an exit. The state page holds what [`Exit::travels`] says, and is changed where the answer says so.
     ///
     /// # Errors
@@ -120,7 +174,7 @@ impl Machine {
         &mut self,
         exit: &Exit,
         state: &mut VcpuState,
-        memory: &mut dyn GuestMemory,
+        memory: &mut impl GuestMemory,
         now: Tsc,
     ) -> Result<Answer, Ending> {
         self.figures.exits += 1;
@@ -129,22 +183,44 @@ impl Machine {
         Ok(self.with_window(answer))
     }
 
+    /// Answers [`Exit::Mmio`], as [`Machine::exit`] does; but device memory knows no time, and leaves every deadline what it
+    /// was and nothing for the console to do.
+    ///
+    /// # Errors
+    /// The [`Ending`], when the VM is over.
+    pub fn memory_exit(
+        &mut self,
+        exit: &Exit,
+        gpa: u64,
+        qualification: u64,
+        state: &mut VcpuState,
+        memory: &mut impl GuestMemory,
+        now: Tsc,
+    ) -> Result<Answer, Ending> {
+        self.figures.exits += 1;
+        let answer = self.emulator(exit, state, memory, now).memory_access(gpa, qualification)?;
+        Ok(self.with_window(answer))
+    }
+
     fn route(
         &mut self,
         exit: &Exit,
         state: &mut VcpuState,
-        memory: &mut dyn GuestMemory,
+        memory: &mut impl GuestMemory,
         now: Tsc,
     ) -> Result<Answer, Ending> {
         match *exit {
-            Exit::Cpuid => Ok(self.cpuid(state)),
+            Exit::Cpuid => {
+                self.cpuid(state);
+                Ok(Answer::step())
+            }
             Exit::Hlt => self.halt(state),
             Exit::Port(access) => self.port(access, state, memory, now),
             Exit::ReadMsr => Ok(self.read_msr(state, now)),
             Exit::WriteMsr => Ok(self.write_msr(state)),
             Exit::ControlRegister(qualification) => Ok(Answer::done(self.control.access(qualification, state))),
             Exit::DebugRegister(qualification) => Ok(Answer::done(self.control.debug_access(qualification, state))),
-            Exit::Mmio(gpa, qualification) => self.emulator(state, memory, now).memory_access(gpa, qualification),
+            Exit::Mmio(gpa, qualification) => self.emulator(exit, state, memory, now).memory_access(gpa, qualification),
             Exit::InterruptWindow => Ok(self.deliver(Answer::again())),
             // The CPU raises #UD for XSETBV by itself while CR4.OSXSAVE is clear; nobody serves hypercalls.
             Exit::Xsetbv | Exit::Hypercall => Ok(Answer::inject(Event::INVALID_OPCODE)),
@@ -188,14 +264,14 @@ impl Machine {
         self.with_window(Answer { event, ..answer })
     }
 
-    fn cpuid(&self, state: &mut VcpuState) -> Answer {
+    #[inline(always)]
+    fn cpuid(&mut self, state: &mut VcpuState) {
         let gprs = &mut state.gprs;
-        let answer = self.cpuid.answer(gprs.rax as u32, gprs.rcx as u32);
+        let answer = self.cpuid.answer_again(gprs.rax as u32, gprs.rcx as u32);
         gprs.rax = u64::from(answer.eax);
         gprs.rbx = u64::from(answer.ebx);
         gprs.rcx = u64::from(answer.ecx);
         gprs.rdx = u64::from(answer.edx);
-        Answer::step()
     }
 
     /// HLT ends the blocking by STI, so whoever has interrupts on can take one right behind it.
@@ -214,11 +290,11 @@ impl Machine {
         &mut self,
         access: PortAccess,
         state: &mut VcpuState,
-        memory: &mut dyn GuestMemory,
+        memory: &mut impl GuestMemory,
         now: Tsc,
     ) -> Result<Answer, Ending> {
         if access.string {
-            return self.emulator(state, memory, now).port_access();
+            return self.emulator(&Exit::Port(access), state, memory, now).port_access();
         }
         let low = u64::from(u32::MAX >> (32 - 8 * u32::from(access.size.min(4))));
         match access.direction {
@@ -257,9 +333,17 @@ impl Machine {
         }
     }
 
-    fn emulator<'a>(&'a mut self, state: &'a mut VcpuState, memory: &'a mut dyn GuestMemory, now: Tsc) -> Emulator<'a> {
-        let changed = StateMask::empty();
-        Emulator { state, memory, mmio: &mut self.mmio, bus: &mut self.bus, now, changed }
+    /// The emulator, with the state that came with `exit` and what was asked for beside.
+    fn emulator<'a, M: GuestMemory>(
+        &'a mut self,
+        exit: &Exit,
+        state: &'a mut VcpuState,
+        memory: &'a mut M,
+        now: Tsc,
+    ) -> Emulator<'a, M> {
+        let here = exit.travels() | core::mem::take(&mut self.asked_for);
+        let Self { mmio, bus, decoded, asked_for, .. } = self;
+        Emulator { state, memory, mmio, bus, decoded, asked_for, now, here, changed: StateMask::empty() }
     }
 }
 

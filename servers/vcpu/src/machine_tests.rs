@@ -4,6 +4,7 @@ use super::{Answer, Config, Machine};
 use crate::cpuid::Cpuid;
 use crate::ending::Ending;
 use crate::memory::{GuestMemory, RamMap};
+use crate::msr::FastStrings;
 use crate::pit::HZ;
 use crate::start;
 use crate::testing::Memory;
@@ -28,7 +29,7 @@ struct Vm {
 /// One tick for each count of the timer.
 fn vm() -> Vm {
     let ram = RamMap::new(4 << 20);
-    let config = Config { ram, cpuid: Cpuid::new(host, HZ, 46), tsc_hz: HZ, epoch: 0 };
+    let config = Config { ram, cpuid: Cpuid::new(host, HZ, 46), tsc_hz: HZ, strings: FastStrings::Off, epoch: 0 };
     let mut memory = Memory::new(4 << 20);
     start::write_tables(&mut memory).unwrap();
     Vm { machine: Machine::new(&config, 0), state: start::long_mode(0x10_0000), memory }
@@ -246,4 +247,88 @@ fn every_exit_is_counted() {
         vm.exit(Exit::Cpuid, 0).unwrap();
     }
     assert_eq!(vm.machine.figures().exits, 3);
+}
+
+/// What a machine shows of itself after an exit, for comparing two of them.
+fn seen(vm: &Vm) -> std::string::String {
+    std::format!("{:?} {:?} {:?}", vm.machine.bus, vm.state.gprs, vm.machine.figures())
+}
+
+#[test]
+fn an_exit_that_is_answered_at_once_is_answered_as_in_full() {
+    // Every port of the machine, in and out, with values that mean something to the controllers, the serial port (with
+    // and without its divisor) and the timer; no time passes.
+    let ports =
+        [0x20..=0x21, 0xa0..=0xa1, 0x40..=0x43, 0x60..=0x61, 0x70..=0x71, 0x80..=0x80, 0x3f8..=0x3ff, 0x2f8..=0x2ff];
+    let mut at_once = 0;
+    for value in [0x00, 0x01, 0x0b, 0x0f, 0x20, 0x34, 0x60, 0x80, 0x83, 0xff] {
+        for port in ports.iter().cloned().flatten() {
+            for direction in [0, 1 << 3] {
+                let (mut quick, mut full) = (vm(), vm());
+                for vm in [&mut quick, &mut full] {
+                    vm.start_timer();
+                    for (port, value) in [(0x3fc, 8), (0x3f9, 3), (0x3fb, value & 0x80), (0x3f8, 1)] {
+                        vm.out(port, value, 0);
+                    }
+                    vm.state.gprs.rax = 0x1122_3344_5566_7700 | u64::from(value);
+                }
+                let (exit, before) = (port_exit(port, direction), seen(&quick));
+                let Some(flags) = quick.machine.exit_at_once(&exit, &mut quick.state) else {
+                    assert_eq!(seen(&quick), before, "nothing has happened yet");
+                    continue;
+                };
+                at_once += 1;
+                assert_eq!(full.exit(exit, 0), Ok(Answer { flags, ..Answer::again() }), "{port:#x} {value:#x}");
+                assert_eq!(seen(&quick), seen(&full), "{port:#x} {value:#x}");
+                assert_eq!(quick.machine.bus.deadline(), full.machine.bus.deadline());
+            }
+        }
+    }
+    assert!(at_once > 100, "only {at_once} were answered at once");
+}
+
+#[test]
+fn what_changes_a_deadline_or_wakes_the_console_is_not_answered_at_once() {
+    for (port, value) in
+        [(0x21, 1), (0x20, 0x11), (0x40, 1), (0x43, 0x34), (0x71, 1), (0x604, 0x20), (0xcf9, 6), (0x3f8, 1)]
+    {
+        let mut vm = vm();
+        vm.state.gprs.rax = value;
+        assert_eq!(vm.machine.exit_at_once(&port_exit(port, 0), &mut vm.state), None, "{port:#x}");
+    }
+    let mut vm = vm();
+    for exit in [
+        Exit::Hlt,
+        Exit::InterruptWindow,
+        Exit::Mmio(0, 0),
+        Exit::Port(PortAccess::from_qualification(0x3f8 << 16 | 1 << 4)),
+    ] {
+        assert_eq!(vm.machine.exit_at_once(&exit, &mut vm.state), None);
+    }
+}
+
+#[test]
+fn a_byte_behind_others_needs_nobody_until_the_queue_is_nearly_full() {
+    let mut vm = vm();
+    vm.out(0x3f8, b'a', 0);
+    let send = port_exit(0x3f8, 0);
+    let more = (0..crate::uart::SENT).take_while(|_| vm.machine.exit_at_once(&send, &mut vm.state).is_some()).count();
+    let sent = 1 + more;
+    assert_eq!(sent, crate::uart::SENT - crate::uart::KEPT_ROOM);
+    assert_eq!(vm.machine.bus.uart.sent().len(), sent);
+}
+
+#[test]
+fn what_was_asked_for_beside_an_exit_is_there_when_it_comes_again_and_only_then() {
+    let mut vm = vm();
+    // mov [rdi], esp
+    vm.memory.write(0x10_0000, &[0x89, 0x27]).unwrap();
+    vm.state.rsp = 0x1234;
+    for _ in 0..2 {
+        vm.state.rip = 0x10_0000;
+        let asks = Answer { flags: ResumeFlags::MORE, write: StateMask::RSP, event: None };
+        assert_eq!(vm.exit(Exit::Mmio(0xfee0_0080, 0), 0), Ok(asks));
+        assert_eq!(vm.exit(Exit::Mmio(0xfee0_0080, 0), 0).unwrap().write, StateMask::RIP);
+        assert_eq!(vm.state.rip, 0x10_0002);
+    }
 }

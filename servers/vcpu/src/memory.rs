@@ -31,6 +31,20 @@ pub trait GuestMemory {
     /// [`NotRam`] when not all of it is memory.
     fn read(&self, gpa: u64, bytes: &mut [u8]) -> Result<(), NotRam>;
 
+    /// `N` bytes from guest-physical `gpa` on.
+    ///
+    /// # Errors
+    /// [`NotRam`] when not all of it is memory.
+    #[inline(always)]
+    fn array<const N: usize>(&self, gpa: u64) -> Result<[u8; N], NotRam>
+    where
+        Self: Sized,
+    {
+        let mut bytes = [0; N];
+        self.read(gpa, &mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Writes `bytes` to guest-physical `gpa` on.
     ///
     /// # Errors
@@ -125,6 +139,7 @@ impl RamMap {
     }
 
     /// Whether all of `len` bytes from `gpa` on can be read.
+    #[inline]
     #[must_use]
     pub const fn holds(self, gpa: u64, len: u64) -> bool {
         let Some(end) = gpa.checked_add(len) else { return false };

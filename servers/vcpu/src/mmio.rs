@@ -21,7 +21,7 @@ impl Mmio {
     }
 
     /// Reads `size` bytes (at most 8, within one page), from memory where it is memory.
-    pub fn load(&mut self, memory: &dyn GuestMemory, gpa: u64, size: u8) -> u64 {
+    pub fn load(&mut self, memory: &impl GuestMemory, gpa: u64, size: u8) -> u64 {
         let mut bytes = [0; 8];
         let value = if memory.read(gpa, &mut bytes[..usize::from(size.min(8))]).is_ok() {
             u64::from_le_bytes(bytes)
@@ -36,7 +36,7 @@ impl Mmio {
 
     /// Writes `size` bytes (at most 8, within one page), to memory where it is memory. A write to read-only memory is
     /// ignored.
-    pub fn store(&mut self, memory: &mut dyn GuestMemory, gpa: u64, size: u8, value: u64) {
+    pub fn store(&mut self, memory: &mut impl GuestMemory, gpa: u64, size: u8, value: u64) {
         let bytes = &value.to_le_bytes()[..usize::from(size.min(8))];
         if memory.write(gpa, bytes).is_err() && self.lapic.write(gpa, value & mask(size)).is_none() {
             self.miss(gpa);

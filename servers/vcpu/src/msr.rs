@@ -28,12 +28,23 @@ enum Rule {
 
 /// Registers that are kept for the guest, with what they hold at first.
 const KEPT: [u64; 3] = [MISC_ENABLE_RESET, APIC_BASE_RESET, 0];
+
+/// Whether the CPU moves strings in pieces larger than their elements. A guest that is told so clears and copies pages byte
+/// by byte, which takes eight times as long where it is not so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FastStrings {
+    /// It moves them element by element.
+    Off,
+    /// It does.
+    On,
+}
 const MISC_ENABLE: usize = 0;
 const APIC_BASE: usize = 1;
 const TSC_AUX: usize = 2;
 
-/// Fast strings; neither branch trace storage nor precise sampling.
-const MISC_ENABLE_RESET: u64 = 1 | 1 << 11 | 1 << 12;
+/// Neither branch trace storage nor precise sampling; with the host's bit for fast strings.
+const MISC_ENABLE_RESET: u64 = 1 << 11 | 1 << 12;
+const MISC_ENABLE_FAST_STRINGS: u64 = 1;
 /// The boot processor's, enabled, at its usual place.
 const APIC_BASE_RESET: u64 = 0xfee0_0900;
 /// PAT after reset: WB, WT, UC-, UC, twice.
@@ -95,8 +106,13 @@ pub struct GeneralProtection;
 impl Msrs {
     /// The registers after reset.
     #[must_use]
-    pub const fn new(tsc_hz: u64) -> Self {
-        Self { tsc_hz, kept: KEPT, pat: PAT_RESET, unknown: Tally::new() }
+    pub const fn new(tsc_hz: u64, strings: FastStrings) -> Self {
+        let mut kept = KEPT;
+        kept[MISC_ENABLE] |= match strings {
+            FastStrings::Off => 0,
+            FastStrings::On => MISC_ENABLE_FAST_STRINGS,
+        };
+        Self { tsc_hz, kept, pat: PAT_RESET, unknown: Tally::new() }
     }
 
     fn rule(&mut self, number: u32) -> Result<Rule, GeneralProtection> {

@@ -1,12 +1,12 @@
 //! The table's promises.
 
-use super::{GeneralProtection, Msrs, PAT_RESET, efer};
+use super::{FastStrings, GeneralProtection, Msrs, PAT_RESET, efer};
 use ipc_proto::state::{StateMask, VcpuState};
 
 const CR0_PG: u64 = 1 << 31;
 
 fn msrs() -> (Msrs, VcpuState) {
-    (Msrs::new(2_400_000_000), VcpuState::default())
+    (Msrs::new(2_400_000_000, FastStrings::On), VcpuState::default())
 }
 
 #[test]
@@ -77,4 +77,13 @@ fn long_mode_cannot_be_switched_while_paging_and_its_activity_is_not_the_guests_
     assert_eq!(msrs.write(0xc000_0080, 0, &mut state), Err(GeneralProtection));
     assert_eq!(msrs.write(0xc000_0080, efer::LME | efer::NXE, &mut state), Ok(StateMask::EFER));
     assert_eq!(state.efer, efer::LME | efer::LMA | efer::NXE);
+}
+
+#[test]
+fn a_guest_is_told_of_fast_strings_where_the_host_has_them_on() {
+    for (strings, bit) in [(FastStrings::Off, 0), (FastStrings::On, 1)] {
+        let value = Msrs::new(1_000_000, strings).read(0x1a0, &VcpuState::default(), 0).unwrap();
+        assert_eq!(value & 1, bit, "{strings:?}");
+        assert_eq!(value >> 11 & 3, 3, "neither trace storage nor precise sampling");
+    }
 }

@@ -19,11 +19,21 @@ pub mod port {
     pub const SLAVE_ELCR: u16 = 0x4d1;
 }
 
+/// Whether a write is OCW2, the end of an interrupt or another choice among priorities: initialisation and masks, which
+/// decide what gets in at all, are none.
+#[inline]
+#[must_use]
+pub const fn ends_interrupt(port: u16, value: u8) -> bool {
+    matches!(port, port::MASTER_COMMAND | port::SLAVE_COMMAND) && value & 0x18 == 0
+}
+
 /// Both chips.
 #[derive(Clone, Debug)]
 pub struct Pic {
     master: Chip,
     slave: Chip,
+    /// The master's INT output: worked out when something changes, looked at with every exit.
+    asks: bool,
 }
 
 /// Which initialisation word a chip waits for.
@@ -82,33 +92,43 @@ impl Pic {
     /// Both chips after reset: no vector base, nothing masked, nothing requested.
     #[must_use]
     pub const fn new() -> Self {
-        Self { master: Chip::new(0xf8), slave: Chip::new(0xde) }
+        Self { master: Chip::new(0xf8), slave: Chip::new(0xde), asks: false }
     }
 
-    /// Drives line `irq` (0 to 15) high.
+    /// Drives line `irq` (0 to 15) high. A line that is high already stays as it is.
+    #[inline]
     pub fn raise(&mut self, irq: u8) {
-        match irq {
-            0..8 => self.master.raise(1 << irq),
-            8..16 => self.slave.raise(1 << (irq - 8)),
-            _ => return,
+        let (chip, bit) = self.chip(irq);
+        if chip.lines & bit == 0 {
+            chip.raise(bit);
+            self.cascade();
         }
-        self.cascade();
     }
 
-    /// Drives line `irq` (0 to 15) low.
+    /// Drives line `irq` (0 to 15) low. A line that is low already stays as it is.
+    #[inline]
     pub fn lower(&mut self, irq: u8) {
-        match irq {
-            0..8 => self.master.lower(1 << irq),
-            8..16 => self.slave.lower(1 << (irq - 8)),
-            _ => return,
+        let (chip, bit) = self.chip(irq);
+        if chip.lines & bit != 0 {
+            chip.lower(bit);
+            self.cascade();
         }
-        self.cascade();
+    }
+
+    /// The chip that line `irq` goes to, and its bit there; none beyond 15.
+    const fn chip(&mut self, irq: u8) -> (&mut Chip, u8) {
+        match irq {
+            0..8 => (&mut self.master, 1 << irq),
+            8..16 => (&mut self.slave, 1 << (irq - 8)),
+            _ => (&mut self.slave, 0),
+        }
     }
 
     /// Whether the pair asks the CPU for an interrupt.
+    #[inline]
     #[must_use]
-    pub fn pending(&self) -> bool {
-        self.master.request().is_some()
+    pub const fn pending(&self) -> bool {
+        self.asks
     }
 
     /// Whether line `irq` waits to be acknowledged.
@@ -175,13 +195,14 @@ impl Pic {
         Some(())
     }
 
-    /// The slave's output is the master's line 2. A request that stays after an acknowledge makes a new edge there,
+    /// The slave's output is the master's line 2, and the master's is the pair's. A request that stays after an acknowledge makes a new edge there,
     /// as the chip's pulse on INT does.
     fn cascade(&mut self) {
         self.master.lower(1 << CASCADE);
         if self.slave.request().is_some() {
             self.master.raise(1 << CASCADE);
         }
+        self.asks = self.master.request().is_some();
     }
 }
 

@@ -262,3 +262,34 @@ fn other_ports_are_not_the_pairs() {
     let mut pic = Pic::new();
     assert_eq!((pic.read(0x22), pic.write(0xa2, 0)), (None, None));
 }
+
+#[test]
+fn whether_the_pair_asks_is_always_what_its_requests_make_it() {
+    let ports = [0x20, 0x21, 0xa0, 0xa1, 0x4d0, 0x4d1];
+    let (mut pic, mut seed, mut asks) = (initialised(), 0x2545_f491_u32, 0);
+    for _ in 0..100_000 {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let (value, line, port) = ((seed >> 24) as u8, (seed >> 20) as u8 & 15, ports[(seed >> 18) as usize % 6]);
+        match seed >> 15 & 7 {
+            0..=2 => pic.raise(line),
+            3 => pic.lower(line),
+            4 if pic.pending() => {
+                pic.acknowledge();
+            }
+            // Not into an initialisation: it would mask nothing for long.
+            5 => {
+                let _ = pic.write(port, value & !0x10);
+            }
+            6 => {
+                let _ = pic.read(port);
+            }
+            _ => {
+                let _ = pic.write(port & !1, 0x20);
+            }
+        }
+        assert_eq!(pic.pending(), pic.master.request().is_some());
+        assert_eq!(pic.master.lines & 4 != 0, pic.slave.request().is_some(), "the cascade");
+        asks += u32::from(pic.pending());
+    }
+    assert!((1_000..99_000).contains(&asks), "both happen: {asks}");
+}

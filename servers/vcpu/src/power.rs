@@ -8,6 +8,7 @@ pub mod port {
     pub const PM1A_EVENT: u16 = 0x600;
     pub const PM1A_CONTROL: u16 = 0x604;
     pub const PM_TIMER: u16 = 0x608;
+    pub const PM_TIMER_LAST: u16 = 0x60b;
     pub const RESET: u16 = 0xcf9;
     pub const FAST_RESET: u16 = 0x92;
     pub const TEST_EXIT: u16 = 0xf4;
@@ -58,14 +59,16 @@ impl Power {
     /// A read of one byte; `None` for a port that is not of these.
     #[must_use]
     pub fn read(&self, port: u16, now: Tsc) -> Option<u8> {
-        let timer = self.clock.counted(now, TIMER_HZ) as u32;
         match port {
             // No event ever happens: the status is clear.
             0x600 | 0x601 => Some(0),
             0x602 | 0x603 => Some(self.enable[usize::from(port & 1)]),
             0x604 | 0x605 => Some(self.control[usize::from(port & 1)]),
             0x606 | 0x607 => Some(0),
-            0x608..=0x60b => Some(timer.to_le_bytes()[usize::from(port & 3)]),
+            port::PM_TIMER..=port::PM_TIMER_LAST => {
+                let timer = self.clock.counted(now, TIMER_HZ) as u32;
+                Some(timer.to_le_bytes()[usize::from(port & 3)])
+            }
             port::FAST_RESET => Some(self.fast_reset),
             port::RESET => Some(self.reset),
             _ => None,

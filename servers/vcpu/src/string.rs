@@ -7,6 +7,7 @@ use crate::alu::mask;
 use crate::emulate::{Completion, Emulator, Stop};
 use crate::instruction::{Instruction, Operation, Register, Segment};
 use crate::machine::ending_of;
+use crate::memory::GuestMemory;
 use crate::translate::{Access, Width, translate, width};
 
 const RAX: u8 = 0;
@@ -22,7 +23,7 @@ const MEMORY_ITERATIONS: u64 = 512;
 /// Iterations at a time at a port: the serial port's queue has room for as many.
 const PORT_ITERATIONS: u64 = 16;
 
-impl Emulator<'_> {
+impl<M: GuestMemory> Emulator<'_, M> {
     /// MOVS, STOS, LODS.
     pub(crate) fn memory_string(&mut self, instruction: &Instruction) -> Result<Completion, Stop> {
         self.repeat(instruction, MEMORY_ITERATIONS, |emulator| {
@@ -52,6 +53,7 @@ impl Emulator<'_> {
 
     /// INS, OUTS.
     pub(crate) fn port_string(&mut self, instruction: &Instruction) -> Result<Completion, Stop> {
+        self.bus.advance(self.now);
         self.repeat(instruction, PORT_ITERATIONS, |emulator| {
             let size = instruction.size;
             let port = emulator.read_register(Register { number: RDX, size: 2, high_byte: false }) as u16;

@@ -2,6 +2,7 @@
 
 use crate::bus::Bus;
 use crate::clock::Clock;
+use crate::decoded::Decoded;
 use crate::emulate::Emulator;
 use crate::ending::Ending;
 use crate::machine::Answer;
@@ -19,6 +20,10 @@ struct Guest {
     memory: Memory,
     mmio: Mmio,
     bus: Bus,
+    decoded: Decoded,
+    asked_for: StateMask,
+    /// What travels with the exit.
+    here: StateMask,
     state: VcpuState,
 }
 
@@ -28,12 +33,13 @@ impl Guest {
         start::write_tables(&mut memory).unwrap();
         memory.write(CODE, bytes).unwrap();
         let bus = Bus::new(Clock::new(1_000_000), 0, 0, 4 << 20);
-        Self { memory, mmio: Mmio::new(), bus, state: start::long_mode(CODE) }
+        let (decoded, asked_for, here) = (Decoded::new(), StateMask::empty(), StateMask::all());
+        Self { memory, mmio: Mmio::new(), bus, decoded, asked_for, here, state: start::long_mode(CODE) }
     }
 
-    fn emulator(&mut self) -> Emulator<'_> {
-        let Self { memory, mmio, bus, state } = self;
-        Emulator { state, memory, mmio, bus, now: 0, changed: StateMask::empty() }
+    fn emulator(&mut self) -> Emulator<'_, Memory> {
+        let Self { memory, mmio, bus, decoded, asked_for, here, state } = self;
+        Emulator { state, memory, mmio, bus, decoded, asked_for, now: 0, here: *here, changed: StateMask::empty() }
     }
 
     fn port(&mut self) -> Result<Answer, Ending> {

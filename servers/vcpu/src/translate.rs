@@ -69,7 +69,7 @@ pub const fn width(state: &VcpuState) -> Width {
     }
 }
 
-/// The shape of the tables that CR0, CR4 and EFER choose.
+/// The shape of the tables, which CR4 and EFER choose.
 #[derive(Clone, Copy)]
 struct Shape {
     levels: u32,
@@ -83,19 +83,24 @@ struct Shape {
 }
 
 impl Shape {
-    const fn of(state: &VcpuState) -> Self {
-        if state.efer & efer::LMA != 0 {
-            let large = [false, true, true, false];
-            Self { levels: 4, index_bits: 9, entry_size: 8, root: state.cr3 & ADDRESS, large, bare: None }
-        } else if state.cr4 & cr4::PAE != 0 {
-            let large = [false, true, false, false];
-            let root = state.cr3 & 0xffff_ffe0;
-            Self { levels: 3, index_bits: 9, entry_size: 8, root, large, bare: Some(2) }
-        } else {
-            let large = [false, state.cr4 & CR4_PSE != 0, false, false];
-            let root = state.cr3 & 0xffff_f000;
-            Self { levels: 2, index_bits: 10, entry_size: 4, root, large, bare: None }
-        }
+    /// Four levels.
+    const fn long(state: &VcpuState) -> Self {
+        let large = [false, true, true, false];
+        Self { levels: 4, index_bits: 9, entry_size: 8, root: state.cr3 & ADDRESS, large, bare: None }
+    }
+
+    /// PAE.
+    const fn three_levels(state: &VcpuState) -> Self {
+        let large = [false, true, false, false];
+        let root = state.cr3 & 0xffff_ffe0;
+        Self { levels: 3, index_bits: 9, entry_size: 8, root, large, bare: Some(2) }
+    }
+
+    /// 32-bit.
+    const fn two_levels(state: &VcpuState) -> Self {
+        let large = [false, state.cr4 & CR4_PSE != 0, false, false];
+        let root = state.cr3 & 0xffff_f000;
+        Self { levels: 2, index_bits: 10, entry_size: 4, root, large, bare: None }
     }
 
     /// The frame of a large page: 4 MiB pages keep address bits 39:32 in bits 20:13.
@@ -111,9 +116,9 @@ impl Shape {
 ///
 /// # Errors
 /// [`NoTranslation`].
-pub fn translate(
+pub fn translate<M: GuestMemory>(
     state: &VcpuState,
-    memory: &mut dyn GuestMemory,
+    memory: &mut M,
     linear: u64,
     access: Access,
 ) -> Result<u64, NoTranslation> {
@@ -124,13 +129,21 @@ pub fn translate(
     if state.cr0 & cr0::PG == 0 {
         return Ok(linear);
     }
-    walk(&Shape::of(state), state, memory, linear, access)
+    // One walk, compiled for each shape.
+    if state.efer & efer::LMA != 0 {
+        walk(&Shape::long(state), state, memory, linear, access)
+    } else if state.cr4 & cr4::PAE != 0 {
+        walk(&Shape::three_levels(state), state, memory, linear, access)
+    } else {
+        walk(&Shape::two_levels(state), state, memory, linear, access)
+    }
 }
 
-fn walk(
+#[inline(always)]
+fn walk<M: GuestMemory>(
     shape: &Shape,
     state: &VcpuState,
-    memory: &mut dyn GuestMemory,
+    memory: &mut M,
     linear: u64,
     access: Access,
 ) -> Result<u64, NoTranslation> {
@@ -165,14 +178,16 @@ fn walk(
     Err(NoTranslation::TableOutsideRam)
 }
 
-fn read_entry(memory: &dyn GuestMemory, place: u64, size: u8) -> Result<u64, NotRam> {
-    let mut bytes = [0; 8];
-    memory.read(place, &mut bytes[..usize::from(size)])?;
-    Ok(u64::from_le_bytes(bytes))
+#[inline(always)]
+fn read_entry(memory: &impl GuestMemory, place: u64, size: u8) -> Result<u64, NotRam> {
+    if size == 4 {
+        return memory.array(place).map(u32::from_le_bytes).map(u64::from);
+    }
+    memory.array(place).map(u64::from_le_bytes)
 }
 
 /// Sets bits of an entry that the CPU sets when it uses the entry.
-fn mark(memory: &mut dyn GuestMemory, place: u64, size: u8, entry: u64, bits: u64) -> Result<(), NotRam> {
+fn mark(memory: &mut impl GuestMemory, place: u64, size: u8, entry: u64, bits: u64) -> Result<(), NotRam> {
     if entry & bits == bits {
         return Ok(());
     }

@@ -9,6 +9,8 @@ use heapless::Deque;
 const FIFO: usize = 16;
 /// Most bytes that wait to be put out: the guest is held up beyond that.
 pub const SENT: usize = 2048;
+/// Room that is kept in the queue: more bytes than one exit can add.
+pub const KEPT_ROOM: usize = 64;
 
 /// The registers, by their distance from the first port.
 mod offset {
@@ -64,6 +66,8 @@ pub struct Uart {
     overrun: bool,
     /// The transmitter has become empty and the guest has not been told.
     empty_untold: bool,
+    /// The interrupt line: worked out when something changes, looked at with every access.
+    high: bool,
     received: Deque<u8, FIFO>,
     sent: Deque<u8, SENT>,
 }
@@ -97,6 +101,7 @@ impl Uart {
             divisor: 12,
             overrun: false,
             empty_untold: false,
+            high: false,
             received: Deque::new(),
             sent: Deque::new(),
         }
@@ -107,12 +112,20 @@ impl Uart {
         &mut self.sent
     }
 
+    /// Whether one byte more in [`Uart::sent`] is nothing new: others wait there already, and there is room.
+    #[inline]
+    #[must_use]
+    pub fn goes_on_sending(&self) -> bool {
+        !self.sent.is_empty() && SENT - self.sent.len() > KEPT_ROOM
+    }
+
     /// A byte from the other end; lost, as the guest is told, when there is no room.
     pub fn receive(&mut self, byte: u8) {
         let room = if self.fifo_control & FCR_ENABLE != 0 { FIFO } else { 1 };
         if self.received.len() >= room || self.received.push_back(byte).is_err() {
             self.overrun = true;
         }
+        self.settle();
     }
 
     /// Whether a byte from the other end would be kept now.
@@ -122,11 +135,17 @@ impl Uart {
         !looped && self.received.len() < if self.fifo_control & FCR_ENABLE != 0 { FIFO } else { 1 }
     }
 
-    /// Whether the interrupt line is high: a PC gates it with OUT2.
+    /// Whether the interrupt line is high.
+    #[inline]
     #[must_use]
-    pub fn interrupts(&self) -> bool {
+    pub const fn interrupts(&self) -> bool {
+        self.high
+    }
+
+    /// Something has changed that may be a cause of an interrupt, or may gate it: a PC does that with OUT2.
+    fn settle(&mut self) {
         let gated = self.modem_control & (MCR_OUT2 | MCR_LOOP) == MCR_OUT2;
-        gated && self.cause() != IIR_NONE
+        self.high = gated && self.cause() != IIR_NONE;
     }
 
     fn cause(&self) -> u8 {
@@ -163,22 +182,35 @@ impl Uart {
         match offset {
             offset::DATA if self.divides() => divisor_low,
             offset::INTERRUPT_ENABLE if self.divides() => divisor_high,
-            offset::DATA => self.received.pop_front().unwrap_or(0),
+            offset::DATA => self.take_received(),
             offset::INTERRUPT_ENABLE => self.interrupt_enable,
             offset::INTERRUPT_ID => self.identify(),
             offset::LINE_CONTROL => self.line_control,
             offset::MODEM_CONTROL => self.modem_control,
             offset::LINE_STATUS => self.line_status(),
-            offset::MODEM_STATUS => self.modem_status() | core::mem::take(&mut self.modem_delta),
+            offset::MODEM_STATUS => self.take_modem_status(),
             offset::SCRATCH => self.scratch,
             _ => 0xff,
         }
+    }
+
+    fn take_received(&mut self) -> u8 {
+        let byte = self.received.pop_front().unwrap_or(0);
+        self.settle();
+        byte
+    }
+
+    fn take_modem_status(&mut self) -> u8 {
+        let status = self.modem_status() | core::mem::take(&mut self.modem_delta);
+        self.settle();
+        status
     }
 
     fn identify(&mut self) -> u8 {
         let cause = self.cause();
         if cause == IIR_TRANSMIT {
             self.empty_untold = false;
+            self.settle();
         }
         let fifo = if self.fifo_control & FCR_ENABLE != 0 { IIR_FIFO } else { 0 };
         cause | fifo
@@ -186,8 +218,11 @@ impl Uart {
 
     fn line_status(&mut self) -> u8 {
         let ready = if self.received.is_empty() { 0 } else { LSR_READY };
-        let overrun = if core::mem::take(&mut self.overrun) { LSR_OVERRUN } else { 0 };
-        LSR_TRANSMITTER_EMPTY | ready | overrun
+        if core::mem::take(&mut self.overrun) {
+            self.settle();
+            return LSR_TRANSMITTER_EMPTY | ready | LSR_OVERRUN;
+        }
+        LSR_TRANSMITTER_EMPTY | ready
     }
 
     /// In loopback the outputs DTR, RTS, OUT1, OUT2 are the inputs DSR, CTS, RI, DCD.
@@ -216,6 +251,7 @@ impl Uart {
                     self.empty_untold = true;
                 }
                 self.interrupt_enable = value & 0xf;
+                self.settle();
             }
             offset::INTERRUPT_ID => self.control_fifo(value),
             offset::LINE_CONTROL => self.line_control = value,
@@ -234,6 +270,7 @@ impl Uart {
         } else {
             // The server empties the queue before it is full; a byte beyond that would be lost on a real line too.
             let _ = self.sent.push_back(byte);
+            self.settle();
         }
     }
 
@@ -243,6 +280,7 @@ impl Uart {
             self.received.clear();
         }
         self.fifo_control = value & !(FCR_CLEAR_RECEIVER | 4);
+        self.settle();
     }
 
     fn control_modem(&mut self, value: u8) {
@@ -253,6 +291,7 @@ impl Uart {
         // RI counts when it falls only.
         let ring_ended = before & !after & 0x40 != 0;
         self.modem_delta |= changed & 0xb | u8::from(ring_ended) << 2;
+        self.settle();
     }
 }
 

@@ -210,3 +210,26 @@ fn vm_superio_reads_the_same() {
     assert_eq!(sent(&mut uart).len(), super::SENT, "the queue is bounded");
     assert!(oracle.writer().len() > super::SENT);
 }
+
+#[test]
+fn the_interrupt_line_is_always_what_its_causes_make_it() {
+    let (mut uart, mut seed, mut high) = (Uart::new(), 0x2545_f491_u32, 0);
+    for _ in 0..100_000 {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let (offset, value) = ((seed >> 20) as u16 & 7, (seed >> 24) as u8);
+        match seed >> 17 & 7 {
+            0..=2 => {
+                uart.read(offset);
+            }
+            3..=5 => {
+                uart.write(offset, value);
+            }
+            6 => uart.receive(value),
+            _ => uart.sent().clear(),
+        }
+        let gated = uart.modem_control & (super::MCR_OUT2 | super::MCR_LOOP) == super::MCR_OUT2;
+        assert_eq!(uart.interrupts(), gated && uart.cause() != super::IIR_NONE);
+        high += u32::from(uart.interrupts());
+    }
+    assert!((1_000..99_000).contains(&high), "both happen: {high}");
+}

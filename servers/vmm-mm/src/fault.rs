@@ -167,6 +167,7 @@ impl PageFault {
         match self.kind {
             FaultKind::Violation => PageFaultErr::from_violation(self.qualification).from_hardware(),
             FaultKind::Misconfiguration => PageFaultErr::RSVD,
+            FaultKind::LogFull => PageFaultErr::empty(),
         }
     }
 
@@ -174,7 +175,7 @@ impl PageFault {
     const fn violates(&self, tried: Qualification) -> bool {
         match self.kind {
             FaultKind::Violation => self.qualification.intersects(tried),
-            FaultKind::Misconfiguration => false,
+            FaultKind::Misconfiguration | FaultKind::LogFull => false,
         }
     }
 

@@ -5,8 +5,10 @@
 //! [`track`] forbids -> [`level`] says how large a page, within what [`mtrr`] allows -> [`faultin`] finds or takes the
 //! frame, out of [`store`] and [`pool`], as [`policy`] advises -> [`runs`] makes grants -> [`serve`] replies, [`stats`]
 //! counts and [`history`] remembers. The first touch of a page goes the short way in [`serve`], everything else all the
-//! way in `tdp`. [`control`] answers what the VM's server asks: about slots, what was written ([`dirty`]), and
-//! [`why`] an address faults. [`machine`] is what the pager needs of the kernel: on the host, tests put their own there.
+//! way in `tdp`. What is behind a page beside a frame of its own is in [`backing`]: frames that pages share ([`cow`]), boot modules
+//! ([`image`]), the compressed store ([`zstore`], [`compress`]). Without a frame, `reclaim` takes some back and the fault is
+//! `pending` meanwhile; `survey` does what is done at times. [`control`] answers what the VM's server asks: about slots (`change`), what was written ([`dirty`]), and
+//! [`why`] an address faults, which it may have [`tell`] line by line. [`machine`] is what the pager needs of the kernel: on the host, tests put their own there.
 //!
 //! The names are those of the x86 TDP fault path of Linux KVM.
 #![no_std]
@@ -15,28 +17,47 @@
 #[cfg(test)]
 extern crate std;
 
+mod ahead;
+pub mod alarm;
+pub mod backing;
+mod change;
+pub mod compress;
 pub mod control;
+pub mod cow;
 pub mod dirty;
 pub mod fault;
 pub mod faultin;
+mod harvest;
 pub mod history;
+mod idle;
+pub mod image;
 pub mod level;
 pub mod machine;
 pub mod memslot;
 pub mod mtrr;
+pub(crate) mod pending;
 pub mod policy;
 pub mod pool;
 mod populate;
+pub(crate) mod reclaim;
+mod recover;
 pub mod resolve;
 pub mod runs;
 pub mod serve;
+pub mod sparse;
 pub mod stats;
 pub mod store;
+pub(crate) mod survey;
 pub(crate) mod tdp;
+pub mod tell;
 pub mod track;
+pub mod watch;
 pub mod why;
+pub mod zstore;
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod promises;
 #[cfg(test)]
 mod testing;

@@ -1,11 +1,16 @@
 //! What the pager needs of the kernel and of its own memory.
 
 use core::fmt::Arguments;
-use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Rights};
+use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Level, Rights};
+use ipc_proto::memop::{Abilities, Harvest};
 use ipc_proto::refused::Refused;
 
 /// 32-bit words in one frame.
 pub const WORDS: usize = 1024;
+/// Bytes in one frame.
+pub const FRAME: usize = 4096;
+/// The content of a frame.
+pub type PageBytes = [u8; FRAME];
 
 /// The bytes of the pager's own frames. A frame is named by its index: 0 is the first that the pager owns.
 pub trait Memory {
@@ -15,6 +20,38 @@ pub trait Memory {
     fn word(&self, frame: u32, index: usize) -> u32;
     /// Writes word `index` (below [`WORDS`]) of the frame.
     fn set_word(&mut self, frame: u32, index: usize, value: u32);
+    /// Whether `count` words from `index` on are all 0. They lie in the frame.
+    #[inline(always)]
+    fn is_zero(&self, frame: u32, index: usize, count: usize) -> bool {
+        (index..index + count).all(|index| self.word(frame, index) == 0)
+    }
+    /// Writes `value` and the numbers behind it into `count` words from `index` on. They lie in the frame.
+    #[inline(always)]
+    fn set_row(&mut self, frame: u32, index: usize, count: usize, value: u32) {
+        for n in 0..count {
+            self.set_word(frame, index + n, value + n as u32);
+        }
+    }
+    /// Few zeroed frames are left: [`crate::pool::Pool::zero_ahead`] shall be called as soon as there is time. Where nobody
+    /// has time, frames are zeroed when they are needed.
+    fn ask_for_time(&mut self) {}
+    /// Copies the frame out.
+    fn read(&self, frame: u32, page: &mut PageBytes) {
+        let (words, _) = page.as_chunks_mut::<4>();
+        for (index, word) in words.iter_mut().enumerate() {
+            *word = self.word(frame, index).to_le_bytes();
+        }
+    }
+    /// Copies `page` into the frame.
+    fn write(&mut self, frame: u32, page: &PageBytes) {
+        let (words, _) = page.as_chunks::<4>();
+        for (index, word) in words.iter().enumerate() {
+            self.set_word(frame, index, u32::from_le_bytes(*word));
+        }
+    }
+    /// Copies page `page` of boot module `image` into the frame, zeros behind its end. False when there is no such
+    /// module; nothing is copied then.
+    fn read_image(&mut self, image: u8, page: u64, frame: u32) -> bool;
 }
 
 /// The kernel's operations on a VM, as [`ipc_proto::memop`] has them, and what else leaves the pager.
@@ -40,11 +77,77 @@ pub trait Kernel {
     /// What the kernel refuses it with; nothing has changed then.
     fn donate(&mut self, vm: usize, first: u64, count: u64) -> Result<(), Refused>;
     /// The page that is mapped at `gfn` by the kernel's ledger, whatever its size; `None` when there is none.
-    fn mapped(&mut self, vm: usize, gfn: Gfn) -> Option<Grant>;
+    fn mapped(&mut self, vm: usize, gfn: Gfn) -> Option<Grant> {
+        self.next_mapped(vm, gfn).filter(|leaf| gfn.0.wrapping_sub(leaf.gfn.0) < leaf.level.frames())
+    }
+    /// The first page that is mapped at `gfn` or behind; `None` when there is none.
+    fn next_mapped(&mut self, vm: usize, gfn: Gfn) -> Option<Grant>;
+    /// What the CPU can do; `None` when the kernel does not say.
+    fn cpu(&mut self, vm: usize) -> Option<Cpu>;
+    /// Takes what `mode` reports of `frames` frames from `first` on; says how much. It is read with
+    /// [`Self::harvested`], before the next harvest and before a reply is begun.
+    ///
+    /// # Errors
+    /// What the kernel refuses it with; nothing has changed then.
+    fn harvest(&mut self, vm: usize, first: Gfn, frames: u64, mode: Harvest) -> Result<u64, Refused>;
+    /// Word `word` (below 512) of what was harvested last: a part of the bitmap, or of [`Harvest::Log`] a gfn.
+    fn harvested(&self, word: usize) -> u64;
+    /// Says which generation the VM's memory slots are of.
+    ///
+    /// # Errors
+    /// What the kernel refuses it with; nothing has changed then.
+    fn generation(&mut self, vm: usize, generation: u64) -> Result<(), Refused>;
+    /// Begins or ends the CPU's log of written pages.
+    ///
+    /// # Errors
+    /// What the kernel refuses it with; nothing has changed then.
+    fn set_log(&mut self, vm: usize, log: LogSwitch) -> Result<(), Refused>;
     /// The VM's present invalidation sequence number; `None` when the kernel does not say.
     fn mmu_seq(&mut self, vm: usize) -> Option<u64>;
+    /// The vCPU whose fault was answered `Pending` with `token` tries its access again.
+    ///
+    /// # Errors
+    /// `UnknownToken` when none waits so any more.
+    fn ready(&mut self, vm: usize, token: u64) -> Result<(), Refused>;
+    /// The time, in ticks of the time-stamp counter.
+    fn now(&mut self) -> u64;
+    /// Asks for a notice at that time; it replaces what was asked for before.
+    fn wake_at(&mut self, tsc: u64);
     /// Puts a further grant of the reply that is being made into its place, counted from 0.
     fn further(&mut self, place: usize, claim: ClaimedGrant);
     /// Reports one figure for the summary.
     fn stat(&mut self, key: Arguments<'_>, value: u64);
+}
+
+/// What the CPU's EPT can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cpu {
+    /// Beyond the ordinary.
+    pub abilities: Abilities,
+    /// Its largest page.
+    pub largest: Level,
+}
+
+impl Cpu {
+    /// One that has what every CPU with EPT has.
+    pub const PLAIN: Self = Self { abilities: Abilities::empty(), largest: Level::Large };
+
+    /// From word 3 of [`ipc_proto::memop::MemOp::Info`].
+    #[must_use]
+    pub const fn from_word(word: u64) -> Self {
+        let largest = match Level::from_number(word >> 4 & 3) {
+            Some(level) => level,
+            None => Level::Page,
+        };
+        Self { abilities: Abilities::from_bits_truncate(word), largest }
+    }
+}
+
+/// Whether the CPU logs which pages the guest writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogSwitch {
+    /// It does.
+    On,
+    /// It does not.
+    Off,
 }

@@ -1,14 +1,18 @@
 //! Memory slots: which guest-physical ranges of a VM are memory, and how they behave.
 //!
-//! Two address spaces, each a list sorted by gfn with the last hit remembered, as KVM's `kvm_memslots`. A change is
-//! asked with [`MemSlots::create`], [`MemSlots::check_move`] and the like: each checks everything before it changes
-//! anything.
+//! Two address spaces, each a list sorted by gfn with an index and with the last hit remembered, as KVM's
+//! `kvm_memslots`. A change is asked with [`MemSlots::create`], [`MemSlots::check_move`] and the like: each checks
+//! everything before it changes anything.
+
+mod sorted;
 
 use crate::level::BLOCK;
-use crate::store::{Note, Page, Tree};
-use heapless::Vec;
+use crate::machine::Memory;
+use crate::pool::Pool;
+use crate::store::{Block, Note, Page, Tree};
 use ipc_proto::grant::{Gfn, Rights};
 use ipc_proto::slot::{Slot, SlotFlags, SlotId, SlotRefused, Space};
+use sorted::Sorted;
 
 /// Most slots in one address space of one VM.
 pub const MAX_SLOTS: usize = 512;
@@ -24,6 +28,10 @@ pub struct MemSlot {
     flags: SlotFlags,
     id: SlotId,
     state: State,
+    /// The boot module whose content it has, if any.
+    image: Option<u8>,
+    /// Nothing is special about it: what the first touch of a page asks.
+    plain: bool,
     /// The frames of its pages, by offset in the slot.
     pub tree: Tree,
 }
@@ -45,6 +53,8 @@ impl MemSlot {
             flags: slot.flags,
             id: slot.id,
             state: State::Valid,
+            image: None,
+            plain: slot.flags.is_empty(),
             tree: Tree::new(slot.base.0, slot.pages),
         }
     }
@@ -99,14 +109,33 @@ impl MemSlot {
     #[inline]
     #[must_use]
     pub const fn is_plain(&self) -> bool {
-        self.flags.is_empty() && matches!(self.state, State::Valid)
+        self.plain
     }
 
-    /// What the guest may do with one of its pages: no writes where they must be seen first.
+    /// The boot module whose content it has, if any.
+    #[must_use]
+    pub const fn image(&self) -> Option<u8> {
+        self.image
+    }
+
+    /// Its pages have the content of a boot module until they are written. None may have been touched.
+    pub const fn set_image(&mut self, image: u8) {
+        self.image = Some(image);
+        self.plain = false;
+    }
+
+    const fn settle(&mut self) {
+        self.plain = self.flags.is_empty() && matches!(self.state, State::Valid) && self.image.is_none();
+    }
+
+    /// What the guest may do with one of its small pages: no writes where they are not its own, or the frame is not.
     #[must_use]
     pub const fn page_rights(&self, page: Page) -> Rights {
-        let logged = self.flags.contains(SlotFlags::LOG_DIRTY_PAGES) && !page.has(Note::Dirty);
-        if logged || page.has(Note::Tracked) { self.rights().difference(Rights::WRITE) } else { self.rights() }
+        if page.has(Note::Tracked) || page.is_shared() {
+            self.rights().difference(Rights::WRITE)
+        } else {
+            self.rights()
+        }
     }
 
     /// Whether it holds `gfn`.
@@ -116,13 +145,24 @@ impl MemSlot {
         self.offset(gfn) < self.pages
     }
 
+    /// Whether it holds `pages` pages from `first` on.
+    #[must_use]
+    pub const fn holds_run(&self, first: Gfn, pages: u64) -> bool {
+        first.0 >= self.base && self.offset(first) < self.pages && self.pages - self.offset(first) >= pages
+    }
+
     /// Whether it holds the whole 2 MiB block that begins at `first`, and lies in guest memory as in its tree (KVM:
     /// the guest's and the host's address are congruent).
     #[must_use]
     pub const fn holds_block(&self, first: Gfn) -> bool {
-        let inside =
-            first.0 >= self.base && self.offset(first) < self.pages && self.pages - self.offset(first) >= BLOCK;
-        inside && self.base % BLOCK == self.tree.skew()
+        self.holds_run(first, BLOCK) && self.is_congruent() && self.image.is_none()
+    }
+
+    /// Whether its blocks in guest memory are those of its tree.
+    #[inline]
+    #[must_use]
+    pub const fn is_congruent(&self) -> bool {
+        self.base % BLOCK == self.tree.skew()
     }
 
     /// Whether `pages` pages from `base` share one with it. Neither range wraps.
@@ -138,26 +178,26 @@ pub const fn rights(flags: SlotFlags) -> Rights {
     if flags.contains(SlotFlags::READONLY) { Rights::READ.union(Rights::EXECUTE) } else { Rights::all() }
 }
 
+/// Blocks that are remembered.
+const HOT: usize = 16;
+
 /// The slots of one VM.
 pub struct MemSlots {
     spaces: [Sorted; 2],
+    /// Blocks of plain slots in the normal space, each at the place that its number says: the first touch of a page finds
+    /// it here without a slot and its tree. Forgotten with every change of a slot.
+    hot: [Block; HOT],
     /// One more than the last gfn that EPT can map.
     limit: u64,
     /// Advances with every change (KVM's memslot generation).
     generation: u64,
 }
 
-/// The slots of one address space, sorted by gfn.
-struct Sorted {
-    slots: Vec<MemSlot, MAX_SLOTS>,
-    last_hit: usize,
-}
-
 impl MemSlots {
     /// No slots, and no address that one could have.
     #[must_use]
     pub const fn empty() -> Self {
-        Self { spaces: [Sorted::EMPTY, Sorted::EMPTY], limit: 0, generation: 0 }
+        Self { spaces: [Sorted::EMPTY, Sorted::EMPTY], hot: [Block::NONE; HOT], limit: 0, generation: 0 }
     }
 
     /// Allows guest-physical addresses of that many bits.
@@ -174,24 +214,48 @@ impl MemSlots {
     /// How many slots there are, in both address spaces.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.spaces.iter().map(|space| space.slots.len()).sum()
+        self.spaces.iter().map(Sorted::len).sum()
     }
 
     /// The slots of an address space, by gfn.
     pub fn iter(&self, space: Space) -> impl Iterator<Item = &MemSlot> {
-        self.space(space).slots.iter()
+        self.space(space).iter()
     }
 
-    /// The slot that holds `gfn`: the last hit, else by binary search.
+    /// The slot that holds `gfn`: the last hit, else by index and binary search.
     #[inline]
     pub fn lookup(&mut self, space: Space, gfn: Gfn) -> Option<&mut MemSlot> {
-        let space = self.space_mut(space);
-        let last = space.last_hit;
-        let hit = match space.slots.get(last) {
-            Some(slot) if slot.holds(gfn) => last,
-            Some(_) | None => space.search(gfn)?,
-        };
-        space.slots.get_mut(hit)
+        self.space_mut(space).lookup(gfn)
+    }
+
+    /// The block of `gfn`, in the normal space, if its pages can be touched without further thought: a plain slot holds it,
+    /// and it is no large page.
+    #[inline(always)]
+    pub fn block(&mut self, gfn: Gfn, pool: &mut Pool, memory: &mut impl Memory) -> Option<&Block> {
+        let place = (gfn.0 / BLOCK) as usize % HOT;
+        if !self.hot[place].holds(gfn) && !self.find_block(gfn, pool, memory) {
+            return None;
+        }
+        Some(&self.hot[place])
+    }
+
+    /// Puts the block of `gfn` into its place; false when there is none.
+    #[cold]
+    #[inline(never)]
+    fn find_block(&mut self, gfn: Gfn, pool: &mut Pool, memory: &mut impl Memory) -> bool {
+        let Some(slot) = self.lookup(Space::Normal, gfn) else { return false };
+        if !slot.is_plain() {
+            return false;
+        }
+        let Ok(Some(block)) = Tree::open_block(slot, gfn, pool, memory) else { return false };
+        self.hot[(gfn.0 / BLOCK) as usize % HOT] = block;
+        true
+    }
+
+    /// A slot is changed.
+    const fn changed(&mut self) {
+        self.hot = [Block::NONE; HOT];
+        self.generation += 1;
     }
 
     /// The slot of that number.
@@ -199,7 +263,9 @@ impl MemSlots {
     /// # Errors
     /// `NoSuchSlot`.
     pub fn slot_mut(&mut self, space: Space, id: SlotId) -> Result<&mut MemSlot, SlotRefused> {
-        self.space_mut(space).slots.iter_mut().find(|slot| slot.id == id).ok_or(SlotRefused::NoSuchSlot)
+        // Whatever is done with it.
+        self.hot = [Block::NONE; HOT];
+        self.space_mut(space).slot_mut(id)
     }
 
     /// Whether `slot` may be created.
@@ -210,11 +276,11 @@ impl MemSlots {
         check_flags(slot.flags)?;
         self.check_range(slot.base, slot.pages)?;
         let space = self.space(slot.space);
-        if space.slots.iter().any(|other| other.id == slot.id) {
+        if space.iter().any(|other| other.id == slot.id) {
             return Err(SlotRefused::Exists);
         }
         space.check_overlap(slot.base, slot.pages, None)?;
-        if space.slots.is_full() { Err(SlotRefused::TooMany) } else { Ok(()) }
+        if space.is_full() { Err(SlotRefused::TooMany) } else { Ok(()) }
     }
 
     /// Creates the slot.
@@ -224,7 +290,7 @@ impl MemSlots {
     pub fn create(&mut self, slot: &Slot) -> Result<(), SlotRefused> {
         self.check_create(slot)?;
         self.space_mut(slot.space).insert(MemSlot::new(slot))?;
-        self.generation += 1;
+        self.changed();
         Ok(())
     }
 
@@ -233,10 +299,8 @@ impl MemSlots {
     /// # Errors
     /// `NoSuchSlot`.
     pub fn remove(&mut self, space: Space, id: SlotId) -> Result<MemSlot, SlotRefused> {
-        let space = self.space_mut(space);
-        let place = space.place(id)?;
-        let slot = space.slots.remove(place);
-        self.generation += 1;
+        let slot = self.space_mut(space).remove(id)?;
+        self.changed();
         Ok(slot)
     }
 
@@ -246,7 +310,7 @@ impl MemSlots {
     /// `NoSuchSlot`, `BeyondGuest`, `Overlap`.
     pub fn check_move(&self, space: Space, id: SlotId, base: Gfn) -> Result<(), SlotRefused> {
         let space = self.space(space);
-        let pages = space.slots.get(space.place(id)?).ok_or(SlotRefused::NoSuchSlot)?.pages;
+        let pages = space.iter().find(|slot| slot.id == id).ok_or(SlotRefused::NoSuchSlot)?.pages;
         self.check_range(base, pages)?;
         space.check_overlap(base, pages, Some(id))
     }
@@ -258,11 +322,10 @@ impl MemSlots {
     pub fn relocate(&mut self, space: Space, id: SlotId, base: Gfn) -> Result<(), SlotRefused> {
         self.check_move(space, id, base)?;
         let space = self.space_mut(space);
-        let place = space.place(id)?;
-        let mut slot = space.slots.remove(place);
+        let mut slot = space.remove(id)?;
         slot.base = base.0;
         space.insert(slot)?;
-        self.generation += 1;
+        self.changed();
         Ok(())
     }
 
@@ -272,8 +335,10 @@ impl MemSlots {
     /// `UnknownFlag`, `NoSuchSlot`; nothing has changed then.
     pub fn set_flags(&mut self, space: Space, id: SlotId, flags: SlotFlags) -> Result<(), SlotRefused> {
         check_flags(flags)?;
-        self.slot_mut(space, id)?.flags = flags;
-        self.generation += 1;
+        let slot = self.slot_mut(space, id)?;
+        slot.flags = flags;
+        slot.settle();
+        self.changed();
         Ok(())
     }
 
@@ -282,8 +347,10 @@ impl MemSlots {
     /// # Errors
     /// `NoSuchSlot`.
     pub fn set_state(&mut self, space: Space, id: SlotId, state: State) -> Result<(), SlotRefused> {
-        self.slot_mut(space, id)?.state = state;
-        self.generation += 1;
+        let slot = self.slot_mut(space, id)?;
+        slot.state = state;
+        slot.settle();
+        self.changed();
         Ok(())
     }
 
@@ -319,39 +386,6 @@ impl MemSlots {
 /// `UnknownFlag`.
 pub fn check_flags(flags: SlotFlags) -> Result<(), SlotRefused> {
     if KNOWN_FLAGS.contains(flags) { Ok(()) } else { Err(SlotRefused::UnknownFlag) }
-}
-
-impl Sorted {
-    const EMPTY: Self = Self { slots: Vec::new(), last_hit: 0 };
-
-    /// The place of the slot that holds `gfn`, remembered as the last hit.
-    #[inline(never)]
-    fn search(&mut self, gfn: Gfn) -> Option<usize> {
-        let place = self.slots.partition_point(|slot| slot.base <= gfn.0).checked_sub(1)?;
-        if !self.slots.get(place)?.holds(gfn) {
-            return None;
-        }
-        self.last_hit = place;
-        Some(place)
-    }
-
-    fn place(&self, id: SlotId) -> Result<usize, SlotRefused> {
-        self.slots.iter().position(|slot| slot.id == id).ok_or(SlotRefused::NoSuchSlot)
-    }
-
-    /// Whether the range shares a page with a slot other than `but`. Only the neighbours of the place that the range
-    /// would have can, but every slot is looked at: changes are rare, and the plain way is plainly right.
-    fn check_overlap(&self, base: Gfn, pages: u64, but: Option<SlotId>) -> Result<(), SlotRefused> {
-        match self.slots.iter().find(|slot| Some(slot.id) != but && slot.overlaps(base, pages)) {
-            Some(other) => Err(SlotRefused::Overlap(other.id)),
-            None => Ok(()),
-        }
-    }
-
-    fn insert(&mut self, slot: MemSlot) -> Result<(), SlotRefused> {
-        let place = self.slots.partition_point(|other| other.base < slot.base);
-        self.slots.insert(place, slot).map_err(|_| SlotRefused::TooMany)
-    }
 }
 
 #[cfg(test)]

@@ -1,96 +1,32 @@
-//! The pager against a simple reference: random slot changes, faults of several vCPUs and through the window, dirty
-//! logs, tracking, memory types, answers that arrive late and refusals of the kernel. After each step EPT ⇔ model.
+//! The pager against a simple reference: random slot changes, faults of several vCPUs and through the window, what was
+//! written in each of the three ways, idle pages, tracking, memory types, remembered MMIO, blocks made whole, answers that
+//! arrive late or twice, and refusals of the kernel. After each step pager ⇔ EPT ⇔ reference.
 //!
 //! `FAULTLINE_MODEL_STEPS` says how many steps (20,000 if it is not set), `FAULTLINE_MODEL_SEED` replays a run: a
 //! failure prints both, with the shortest run of steps that fails.
 
+mod check;
+mod step;
+
+use crate::machine::Cpu;
 use crate::serve::Pager;
-use crate::testing::{FakeMachine, READ, WRITE, access, by_policy, slot};
-use ipc_proto::fault::{ClaimedReply, Fault, Origin, Qualification};
-use ipc_proto::grant::{Gfn, Rights};
+use crate::testing::{FakeMachine, READ, Seen, WRITE, access, by_policy, slot};
+use ipc_proto::fault::{ClaimedReply, Fault, FaultKind, Origin, Qualification};
+use ipc_proto::grant::{Gfn, Level, Rights};
 use ipc_proto::refused::Refused;
-use ipc_proto::slot::{DirtyPages, SlotFlags, SlotId, SlotReply, SlotRequest, Space, Tracking};
-use proptest::prelude::*;
+use ipc_proto::slot::{DirtyPages, IdlePages, SlotFlags, SlotId, SlotReply, SlotRequest, Space, Tracking};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::boxed::Box;
 use std::collections::{BTreeMap, BTreeSet};
 use std::string::String;
 use std::vec::Vec;
+use step::{Setting, Step, Tried, setting, step};
 
 /// Steps of one run.
 const RUN: usize = 200;
 /// Which word of a page is looked at.
 const WORD: usize = 9;
 const NORMAL: Space = Space::Normal;
-
-#[derive(Clone, Debug)]
-enum Step {
-    Create(u16, u64, u64, SlotFlags),
-    Delete(u16),
-    Move(u16, u64),
-    Flags(u16, SlotFlags),
-    Access(u16, u64, Tried),
-    /// The answer to a write is worked out, the slot is deleted or moved, then the answer arrives.
-    Overtaken(u16, u64, u16, Option<u64>),
-    Track(u64, Tracking),
-    DirtyLog(u16),
-    /// The guest makes 64 KiB at this address uncached.
-    MemoryType(u64),
-    /// The kernel refuses the next change.
-    Refuse,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Tried {
-    Read,
-    Write(u32),
-    Fetch,
-    ThroughWindow(u32),
-}
-
-fn tried() -> impl Strategy<Value = Tried> {
-    prop_oneof![
-        3 => Just(Tried::Read),
-        5 => (1u32..1000).prop_map(Tried::Write),
-        1 => Just(Tried::Fetch),
-        1 => (1u32..1000).prop_map(Tried::ThroughWindow),
-    ]
-}
-
-/// Around a few places, so that steps meet: blocks begin at multiples of 512.
-fn gfn() -> impl Strategy<Value = u64> {
-    (0u64..5, prop_oneof![3 => 0u64..24, 1 => 488u64..512, 1 => 0u64..512]).prop_map(|(block, page)| block * 512 + page)
-}
-
-fn base() -> impl Strategy<Value = u64> {
-    prop_oneof![2 => (0u64..5).prop_map(|block| block * 512), 1 => (0u64..40).prop_map(|part| part * 64), 1 => gfn()]
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let (id, vcpu) = (0u16..5, 0u16..4);
-    let pages = prop_oneof![1u64..24, 500u64..530, Just(1024), Just(512)];
-    let flags = (0u32..8).prop_map(SlotFlags::from_bits_retain);
-    let tracking = prop_oneof![Just(Tracking::On), Just(Tracking::Off)];
-    prop_oneof![
-        3 => (id.clone(), base(), pages, prop_oneof![2 => Just(SlotFlags::empty()), 1 => flags.clone()])
-            .prop_map(|(id, base, pages, flags)| Step::Create(id, base, pages, flags)),
-        1 => id.clone().prop_map(Step::Delete),
-        1 => (id.clone(), base()).prop_map(|(id, base)| Step::Move(id, base)),
-        2 => (id.clone(), flags).prop_map(|(id, flags)| Step::Flags(id, flags)),
-        16 => (vcpu.clone(), gfn(), tried()).prop_map(|(vcpu, gfn, tried)| Step::Access(vcpu, gfn, tried)),
-        1 => (vcpu, gfn(), id.clone(), prop::option::of(base()))
-            .prop_map(|(vcpu, gfn, id, base)| Step::Overtaken(vcpu, gfn, id, base)),
-        1 => (gfn(), tracking).prop_map(|(gfn, tracking)| Step::Track(gfn, tracking)),
-        2 => id.prop_map(Step::DirtyLog),
-        1 => gfn().prop_map(Step::MemoryType),
-        1 => Just(Step::Refuse),
-    ]
-}
-
-/// A policy, whether the CPU needs the NX workaround, and whether the kernel frees empty tables.
-fn setting() -> impl Strategy<Value = (&'static str, bool, bool)> {
-    (prop::sample::select(crate::policy::Chosen::NAMES), any::<bool>(), any::<bool>())
-}
 
 /// A slot of the reference: everything about a page by its offset.
 #[derive(Default)]
@@ -101,6 +37,8 @@ struct Memory {
     content: BTreeMap<u64, u32>,
     dirty: BTreeSet<u64>,
     tracked: BTreeSet<u64>,
+    /// Accessed since it was last told of, and mapped ever since.
+    used: BTreeSet<u64>,
 }
 
 impl Memory {
@@ -113,21 +51,24 @@ impl Memory {
 }
 
 struct World {
+    setting: Setting,
     pager: Box<Pager>,
     machine: FakeMachine,
     slots: BTreeMap<u16, Memory>,
 }
 
 impl World {
-    fn new((policy, nx, prunes): (&str, bool, bool)) -> Self {
+    fn new(setting: Setting) -> Self {
+        let Setting { policy, nx, prunes, way, abilities } = setting;
         let mut machine = FakeMachine::default();
-        machine.prunes = prunes;
+        (machine.hoards, machine.abilities, machine.log_size) = (!prunes, abilities, 6);
         let mut pager = by_policy(policy, 6000, &mut machine, &[]);
+        pager.equip(Cpu { abilities, largest: Level::Huge }, Some(way)).expect("a way that the CPU has");
         if nx {
             // Of the huge policy; the others have no such option.
             let _ = pager.policy.set("nx_huge", "on");
         }
-        Self { pager, machine, slots: BTreeMap::new() }
+        Self { setting, pager, machine, slots: BTreeMap::new() }
     }
 
     fn at(&mut self, gfn: u64) -> Option<(&mut Memory, u64)> {
@@ -145,10 +86,6 @@ impl World {
         reply
     }
 
-    fn allowed(&self, gfn: u64, needs: Rights) -> bool {
-        self.machine.leaf(gfn).is_some_and(|(_, rights)| rights.contains(needs))
-    }
-
     fn fault(&self, vcpu: u16, gfn: u64, tried: Tried) -> Fault {
         let (qualification, origin) = match tried {
             Tried::Read => (READ, Origin::Vcpu),
@@ -159,26 +96,52 @@ impl World {
         Fault { vcpu, origin, mmu_seq: self.machine.mmu_seq, ..access(gfn, qualification) }
     }
 
-    /// An access as hardware makes it: again until the EPT allows it, or the pager says that it is not memory.
-    fn access(&mut self, vcpu: u16, gfn: u64, tried: Tried) {
-        let expected = self.at(gfn).is_some_and(|(slot, offset)| slot.allows(offset, tried));
+    /// Asks the pager, and gives the kernel its answer.
+    fn fault_once(&mut self, fault: &Fault) -> ClaimedReply {
+        let mut words = self.pager.answer(fault, &mut self.machine);
+        if let Err(refused) = self.machine.answered(fault, &words) {
+            self.machine.drop_message();
+            words = self.pager.after_refusal(fault, refused, &mut self.machine);
+        }
+        ClaimedReply::from_words(&words).expect("a reply")
+    }
+
+    /// What becomes of an access with what is mapped now. The window of a private slot is not asked: the kernel does not
+    /// know of private slots, the pager must never let it show one.
+    fn tried(&mut self, gfn: u64, tried: Tried) -> Seen {
         let needs = match tried {
             Tried::Read => Rights::READ,
             Tried::Write(_) | Tried::ThroughWindow(_) => Rights::WRITE,
             Tried::Fetch => Rights::EXECUTE,
         };
-        let private = matches!(tried, Tried::ThroughWindow(_)) && !expected;
-        let mut tries = 0;
-        while private || !self.allowed(gfn, needs) {
-            tries += 1;
-            assert!(tries < 8, "gfn {gfn:#x}, {tried:?}: the same fault for ever");
-            let fault = self.fault(vcpu, gfn, tried);
-            let mut words = self.pager.answer(&fault, &mut self.machine);
-            if let Err(refused) = self.machine.apply(&words) {
-                words = self.pager.after_refusal(&fault, refused, &mut self.machine);
+        match tried {
+            Tried::ThroughWindow(_) => {
+                let private = self.at(gfn).is_some_and(|(slot, _)| slot.flags.contains(SlotFlags::PRIVATE));
+                if private { Seen::Fault(FaultKind::Violation) } else { self.machine.window(gfn, needs) }
             }
-            match ClaimedReply::from_words(&words).expect("a reply") {
-                ClaimedReply::Mmio => return assert!(!expected, "gfn {gfn:#x}, {tried:?}: it is memory"),
+            Tried::Read | Tried::Write(_) | Tried::Fetch => self.machine.guest(gfn, needs),
+        }
+    }
+
+    /// An access as hardware makes it: again until the EPT allows it, or the pager says that it is not memory.
+    fn access(&mut self, vcpu: u16, gfn: u64, tried: Tried) {
+        let expected = self.at(gfn).is_some_and(|(slot, offset)| slot.allows(offset, tried));
+        for tries in 0.. {
+            assert!(tries < 8, "gfn {gfn:#x}, {tried:?}: the same fault for ever");
+            let kind = match self.tried(gfn, tried) {
+                Seen::Done => break,
+                Seen::Server => return assert!(!expected, "gfn {gfn:#x}, {tried:?}: it is memory"),
+                Seen::Fault(kind) => kind,
+            };
+            let fault = match kind {
+                FaultKind::LogFull => access(0, Qualification::empty()),
+                FaultKind::Misconfiguration => {
+                    Fault { qualification: Qualification::empty(), ..self.fault(vcpu, gfn, tried) }
+                }
+                FaultKind::Violation => self.fault(vcpu, gfn, tried),
+            };
+            match self.fault_once(&Fault { kind, mmu_seq: self.machine.mmu_seq, ..fault }) {
+                ClaimedReply::Mmio(_) => return assert!(!expected, "gfn {gfn:#x}, {tried:?}: it is memory"),
                 // The fake kernel refused the change that the pager needed.
                 ClaimedReply::Deny(_) => assert!(tries < 3, "gfn {gfn:#x}, {tried:?}: denied twice"),
                 ClaimedReply::Map(..) | ClaimedReply::Retry => {}
@@ -193,33 +156,31 @@ impl World {
         let seen = self.machine.guest_word(gfn, WORD);
         let (slot, offset) = self.at(gfn).expect("what is memory has a slot");
         assert_eq!(seen, slot.content.get(&offset).copied().unwrap_or(0), "gfn {gfn:#x} has other content");
+        slot.used.insert(offset);
         if let Tried::Write(value) | Tried::ThroughWindow(value) = tried {
             slot.content.insert(offset, value);
             if slot.flags.contains(SlotFlags::LOG_DIRTY_PAGES) {
                 slot.dirty.insert(offset);
             }
-            self.machine.guest_write(gfn, WORD, value);
+            self.machine.put(gfn, WORD, value);
         }
     }
 
     fn overtaken(&mut self, vcpu: u16, gfn: u64, id: u16, base: Option<u64>) {
-        if self.allowed(gfn, Rights::WRITE) {
+        if !matches!(self.machine.guest(gfn, Rights::WRITE), Seen::Fault(FaultKind::Violation)) {
+            // It was made.
+            if self.at(gfn).is_some() {
+                self.access(vcpu, gfn, Tried::Write(1));
+            }
             return;
         }
         let fault = self.fault(vcpu, gfn, Tried::Write(1));
         let words = self.pager.answer(&fault, &mut self.machine);
-        let mapped = matches!(ClaimedReply::from_words(&words), Ok(ClaimedReply::Map(..)));
-        if let Some((slot, offset)) = self.at(gfn)
-            && mapped
-            && slot.flags.contains(SlotFlags::LOG_DIRTY_PAGES)
-        {
-            // The log may say more than was written, never less.
-            slot.dirty.insert(offset);
-        }
         if self.machine.mmu_seq != fault.mmu_seq {
-            // It took a large page away: what it worked out is of the new number, and arrives first.
-            let _ = self.machine.apply(&words);
-            return;
+            // It took something away: what it worked out is of the new number, and arrives first.
+            let _ = self.machine.answered(&fault, &words);
+            self.machine.drop_message();
+            return self.access(vcpu, gfn, Tried::Write(1));
         }
         match base {
             Some(base) => self.step(Step::Move(id, base)),
@@ -235,6 +196,53 @@ impl World {
         }
         assert_eq!((self.machine.ept.clone(), self.machine.large.clone()), before, "an overtaken answer maps nothing");
         self.machine.drop_message();
+    }
+
+    /// Both vCPUs have faulted; the second is answered when the first one's page is there already.
+    fn both(&mut self, gfn: u64, tried: Tried) {
+        let Seen::Fault(kind) = self.tried(gfn, tried) else { return self.access(0, gfn, tried) };
+        let faults = [0, 1].map(|vcpu| Fault { kind, ..self.fault(vcpu, gfn, tried) });
+        if kind == FaultKind::Violation {
+            for fault in faults {
+                self.fault_once(&fault);
+                self.machine.drop_message();
+            }
+        }
+        for vcpu in [0, 1] {
+            self.access(vcpu, gfn, tried);
+        }
+    }
+
+    /// What is told to be idle was not used since it was last told of.
+    fn idle(&mut self, id: u16) {
+        let mut from = 0;
+        loop {
+            match self.ask(SlotRequest::Idle(NORMAL, SlotId(id), from), |_| {}) {
+                SlotReply::Idle(IdlePages { first, bits }) => {
+                    let slot = self.slots.get_mut(&id).expect("a slot that was not refused");
+                    for place in 0..IdlePages::PAGES {
+                        let idle = bits[(place / 64) as usize] >> (place % 64) & 1 == 1;
+                        assert!(!idle || !slot.used.contains(&(first + place)), "page {place:#x} was used");
+                    }
+                    from = first + IdlePages::PAGES;
+                    slot.used = slot.used.split_off(&from);
+                }
+                SlotReply::Done => {
+                    if let Some(slot) = self.slots.get_mut(&id) {
+                        slot.used.clear();
+                    }
+                    return;
+                }
+                SlotReply::Refused(_) => {
+                    // Some of it may have been harvested by then.
+                    if let Some(slot) = self.slots.get_mut(&id) {
+                        slot.used.clear();
+                    }
+                    return;
+                }
+                SlotReply::Hello(_) | SlotReply::Dirty(_) | SlotReply::Line(_) => panic!("nobody asked for that"),
+            }
+        }
     }
 
     /// The pager says what was written, no more: once the kernel has done what it was asked.
@@ -254,7 +262,7 @@ impl World {
                         self.slots.get(&id).is_some_and(|slot| !(slot.flags & SlotFlags::LOG_DIRTY_PAGES).is_empty());
                     return assert!(!logged || refuses);
                 }
-                SlotReply::Hello(_) => panic!("nobody said hello"),
+                SlotReply::Hello(_) | SlotReply::Idle(_) | SlotReply::Line(_) => panic!("nobody asked for that"),
             }
         }
         let slot = self.slots.get_mut(&id).expect("a slot that was not refused");
@@ -300,6 +308,13 @@ impl World {
                 }
             }
             Step::DirtyLog(id) => self.dirty_log(id),
+            Step::Idle(id) => self.idle(id),
+            Step::Both(gfn, tried) => self.both(gfn, tried),
+            Step::Recover => {
+                for gfn in (0..5).map(|block| Gfn(block * 512)) {
+                    self.pager.recover_block(0, gfn, &mut self.machine);
+                }
+            }
             Step::MemoryType(gfn) => {
                 for (register, value) in
                     [(0x200, gfn << 12), (0x201, !0xffff & 0xf_ffff_ffff | 1 << 11), (0x2ff, 0x806)]
@@ -308,27 +323,6 @@ impl World {
                 }
             }
             Step::Refuse => self.machine.refuse = Some(Refused::BadHandle),
-        }
-    }
-
-    /// EPT ⇔ model: nothing is mapped that no slot holds, no frame twice, no right that is not to be had.
-    fn check(&mut self) {
-        let mut frames = BTreeSet::new();
-        let small = self.machine.ept.iter().map(|(gfn, leaf)| (*gfn, 1, *leaf));
-        let large = self.machine.large.iter().map(|(gfn, leaf)| (*gfn, 512, *leaf));
-        let leaves: Vec<_> = small.chain(large).collect();
-        for (gfn, pages, (pfn, rights)) in leaves {
-            for n in 0..pages {
-                assert!(frames.insert(pfn + n), "frame {:#x} is mapped twice", pfn + n);
-            }
-            let (slot, offset) = self.at(gfn).expect("what is mapped has a slot");
-            assert!(offset + pages <= slot.pages, "a large page reaches beyond its slot");
-            let dirty = (offset..offset + pages).all(|offset| slot.dirty.contains(&offset));
-            let tracked = slot.tracked.range(offset..offset + pages).next().is_some();
-            let forbidden = slot.flags.contains(SlotFlags::READONLY)
-                || tracked
-                || slot.flags.contains(SlotFlags::LOG_DIRTY_PAGES) && !dirty;
-            assert!(!(forbidden && rights.contains(Rights::WRITE)), "gfn {gfn:#x} is writable");
         }
     }
 }
@@ -344,7 +338,7 @@ fn memory_is_what_the_reference_says() {
     let cases = (steps / RUN as u64).max(1) as u32;
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 300, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-    let result = runner.run(&(setting(), prop::collection::vec(step(), RUN)), |(setting, steps)| {
+    let result = runner.run(&(setting(), proptest::collection::vec(step(), RUN)), |(setting, steps)| {
         let mut world = World::new(setting);
         for step in steps {
             world.step(step);

@@ -1,17 +1,24 @@
 //! The pool: every frame that the pager owns is here or in the [`crate::store`], never in both.
 //!
-//! A frame is *untouched* (above the mark, never handed out), *stocked* (zeroed, ready), *free* (given back: its first
-//! word links to the next) or out, as a [`Frame`] in somebody's hands. Large pages, 512 frames that lie in a row from a
-//! pfn that is a multiple of 512, are cut from the end of what is untouched and have a list of their own; when nothing
-//! else is left they are broken up.
+//! Frames are handed out of one *region*, neighbours one after the other, so that neighbouring pages get neighbouring
+//! frames. The region's beginning is zeroed already: at the start, and later whenever there is time
+//! ([`Pool::zero_ahead`]), so that a fault seldom zeroes anything, and then a few frames at most. Frames that are given
+//! back are *free*: a run of neighbours is linked by the first one's first words, and becomes the region when the old one
+//! is used up. Large pages, 512 frames that lie in a row from a pfn that is a multiple of 512, are cut from the region's
+//! end and have a list of their own; when nothing else is left they are broken up.
 
+mod gigabyte;
 use crate::machine::Memory;
 use crate::store::MAX_FRAMES;
-use heapless::Vec;
 
-/// Frames that are zeroed at a time. A fault that finds the stock empty pays for a whole batch, so that 127 of 128
-/// pay nothing.
-pub const BATCH: usize = 128;
+/// Frames that are zeroed at the start: 64 MiB.
+pub const AT_START: u32 = 16_384;
+/// With fewer zeroed frames than this, time to zero more is asked for.
+pub const LOW: u32 = 2048;
+/// So many zeroed frames are enough.
+pub const ENOUGH: u32 = 4096;
+/// A fault that finds no zeroed frame zeroes so many, if it wants as many.
+pub const AT_ONCE: u32 = 4;
 
 /// A frame that has been taken out of the pool: neither `Copy` nor `Clone`, so it backs one page only.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +31,16 @@ impl Frame {
     #[must_use]
     pub const fn index(&self) -> u32 {
         self.0
+    }
+
+    /// Gives the frame up for its index, which must be kept where it is found again.
+    pub(crate) const fn into_index(self) -> u32 {
+        self.0
+    }
+
+    /// The frame whose index has just been taken from where it was kept.
+    pub(crate) const fn from_index(index: u32) -> Self {
+        Self(index)
     }
 
     /// Gives the frame up for the number that stands for it in a table entry; never 0.
@@ -78,11 +95,13 @@ pub struct Run {
 
 /// The frames of the pager.
 pub struct Pool {
-    /// Zeroed and ready.
-    stock: Vec<u32, BATCH>,
-    /// The first frame that was never handed out.
-    fresh: u32,
-    /// One behind the last frame that was never handed out.
+    /// The region's next frame.
+    next: u32,
+    /// When that is the next frame, something must be done first. Between `next` and `zeroed`.
+    stop: u32,
+    /// One behind the region's last zeroed frame.
+    zeroed: u32,
+    /// One behind the region's last frame.
     end: u32,
     /// How many frames there are in all.
     total: u32,
@@ -92,9 +111,10 @@ pub struct Pool {
     large: u32,
     /// How many are linked from there.
     large_count: u32,
-    /// The first free frame's number, 0 for none.
+    /// The number of the first free run's first frame, 0 for none. Its word 0 is the same of the next run, word 1 how many
+    /// frames it has.
     free: u32,
-    /// How many free frames are linked from there.
+    /// How many frames are free.
     free_count: u32,
     /// Frames that slots have been promised and tables may not take.
     promised: u64,
@@ -102,13 +122,23 @@ pub struct Pool {
     donated: u64,
 }
 
+/// Whether frames could still be zeroed ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ahead {
+    /// Enough are zeroed, or all are.
+    Enough,
+    /// More should be.
+    More,
+}
+
 impl Pool {
     /// A pool without frames.
     #[must_use]
     pub const fn empty() -> Self {
         Self {
-            stock: Vec::new(),
-            fresh: 0,
+            next: 0,
+            stop: 0,
+            zeroed: 0,
             end: 0,
             total: 0,
             phase: 0,
@@ -121,65 +151,152 @@ impl Pool {
         }
     }
 
-    /// Takes over frames `0..frames`, the first of which is `first_pfn`, and zeroes a first batch. More than
+    /// Takes over frames `0..frames`, the first of which is `first_pfn`, and zeroes the first [`AT_START`]. More than
     /// [`MAX_FRAMES`] are left alone.
     pub fn open(&mut self, first_pfn: u64, frames: u64, memory: &mut impl Memory) {
         *self = Self::empty();
         self.total = u32::try_from(frames).unwrap_or(u32::MAX).min(MAX_FRAMES);
         self.end = self.total;
         self.phase = (first_pfn % u64::from(LARGE)) as u32;
-        self.refill(memory);
+        self.zero(AT_START, memory);
+        self.settle();
     }
 
     /// A frame full of zeros; `None` when no frame is left.
-    #[inline]
+    #[inline(always)]
     pub fn take_zeroed(&mut self, memory: &mut impl Memory) -> Option<Frame> {
-        if self.stock.is_empty() {
-            self.refill(memory);
+        if self.next == self.stop && !self.renew(1, memory) {
+            return None;
         }
-        self.stock.pop().map(Frame)
+        self.next += 1;
+        Some(Frame(self.next - 1))
     }
 
-    /// Zeroes frames until the stock is full or no frame is left.
+    /// Up to `most` neighbouring frames full of zeros, for as many pages: the index of the first, and how many. Fewer when
+    /// no more are zeroed; none when no frame is left.
+    #[inline(always)]
+    pub(crate) fn take_zeroed_run(&mut self, most: u32, memory: &mut impl Memory) -> (u32, u32) {
+        if self.stop - self.next < most && !self.renew(most, memory) {
+            return (0, 0);
+        }
+        let (first, count) = (self.next, most.min(self.stop - self.next));
+        self.next += count;
+        (first, count)
+    }
+
+    /// Sees to it that the next frame is zeroed, and asks for time to zero more; false when no frame is left.
     #[cold]
     #[inline(never)]
-    fn refill(&mut self, memory: &mut impl Memory) {
-        // Untouched ones go in backwards, so that they come out in a row: neighbours can share a grant.
-        let most = (BATCH - self.stock.len()) as u32;
-        let first = self.fresh;
-        self.fresh += most.min(self.end - self.fresh);
-        for index in (first..self.fresh).rev() {
-            memory.clear(index);
-            // There is room: no more than were missing.
-            let _ = self.stock.push(index);
+    fn renew(&mut self, wanted: u32, memory: &mut impl Memory) -> bool {
+        if self.next == self.zeroed {
+            if self.next == self.end && !self.next_region(memory) {
+                return false;
+            }
+            self.zero(wanted.clamp(1, AT_ONCE), memory);
         }
-        while !self.stock.is_full() {
-            let Some(index) = self.take_dirty(memory) else { return };
-            memory.clear(index);
-            // There is room: the loop asks before.
-            let _ = self.stock.push(index);
+        self.stop = self.zeroed;
+        if self.zeroed < self.end {
+            memory.ask_for_time();
+        }
+        true
+    }
+
+    /// Zeroes up to `most` frames, when there is time.
+    pub fn zero_ahead(&mut self, most: u32, memory: &mut impl Memory) -> Ahead {
+        if self.next < self.end || self.next_region(memory) {
+            let missing = ENOUGH.saturating_sub(self.zeroed - self.next);
+            self.zero(missing.min(most), memory);
+        }
+        if self.zeroed < self.end && self.zeroed - self.next < ENOUGH {
+            self.stop = self.zeroed;
+            return Ahead::More;
+        }
+        self.settle();
+        Ahead::Enough
+    }
+
+    /// Time is asked for when few zeroed frames are left, unless all that there are are zeroed.
+    const fn settle(&mut self) {
+        let ahead = self.zeroed - self.next;
+        self.stop = if self.zeroed < self.end && ahead > LOW { self.zeroed - LOW } else { self.zeroed };
+    }
+
+    /// Zeroes up to `most` more of the region's frames.
+    fn zero(&mut self, most: u32, memory: &mut impl Memory) {
+        for _ in 0..most.min(self.end - self.zeroed) {
+            memory.clear(self.zeroed);
+            self.zeroed += 1;
         }
     }
 
-    /// A frame with whatever it holds: untouched ones first, and of a large page last.
-    fn take_dirty(&mut self, memory: &impl Memory) -> Option<u32> {
-        if self.fresh == self.end {
-            if let Some(index) = self.free.checked_sub(1) {
-                self.free = memory.word(index, 0);
-                self.free_count -= 1;
-                return Some(index);
+    /// The region is used up: the first free run is the next one, or else a large page. False when there is neither.
+    fn next_region(&mut self, memory: &impl Memory) -> bool {
+        let (first, count) = match self.free.checked_sub(1) {
+            Some(first) => {
+                let count = memory.word(first, 1);
+                self.free = memory.word(first, 0);
+                self.free_count -= count;
+                (first, count)
             }
-            self.fresh = self.unlink_large(memory)?;
-            self.end = self.fresh + LARGE;
+            None => match self.unlink_large(memory) {
+                Some(first) => (first, LARGE),
+                None => return false,
+            },
+        };
+        (self.next, self.stop, self.zeroed, self.end) = (first, first, first, first + count);
+        true
+    }
+
+    /// A frame with whatever it holds, for somebody who writes all of it; `None` when no frame is left.
+    pub fn take_any(&mut self, memory: &mut impl Memory) -> Option<Frame> {
+        if self.free != 0 {
+            return self.take_dirty(1, memory).map(|(first, _)| Frame(first));
         }
-        self.fresh += 1;
-        Some(self.fresh - 1)
+        if self.next == self.end && !self.next_region(memory) {
+            return None;
+        }
+        self.next += 1;
+        self.zeroed = self.zeroed.max(self.next);
+        self.stop = self.stop.max(self.next);
+        Some(Frame(self.next - 1))
+    }
+
+    /// Up to `most` neighbouring frames with whatever they hold: free ones first, then from the region's end, and of a large
+    /// page last. The first, and how many.
+    fn take_dirty(&mut self, most: u32, memory: &mut impl Memory) -> Option<(u32, u32)> {
+        if let Some(first) = self.free.checked_sub(1) {
+            let run = memory.word(first, 1);
+            let count = most.min(run);
+            self.free_count -= count;
+            if count == run {
+                self.free = memory.word(first, 0);
+            } else {
+                memory.set_word(first, 1, run - count);
+            }
+            return Some((first + run - count, count));
+        }
+        if self.next == self.end && !self.next_region(memory) {
+            return None;
+        }
+        let count = most.min(self.end - self.next);
+        self.shorten(self.end - count);
+        Some((self.end, count))
+    }
+
+    /// The region ends there now.
+    fn shorten(&mut self, end: u32) {
+        self.end = end;
+        self.zeroed = self.zeroed.min(end);
+        self.stop = self.stop.min(end);
     }
 
     /// A large page full of zeros; `None` when no 512 frames lie so.
     pub fn take_large(&mut self, memory: &mut impl Memory) -> Option<LargeFrame> {
-        let first = self.unlink_large(memory).or_else(|| self.cut_large(memory))?;
-        for index in first..first + LARGE {
+        let (first, dirty) = match self.unlink_large(memory) {
+            Some(first) => (first, first),
+            None => self.cut_large(memory)?,
+        };
+        for index in dirty..first + LARGE {
             memory.clear(index);
         }
         Some(LargeFrame(first))
@@ -192,15 +309,17 @@ impl Pool {
         Some(index)
     }
 
-    /// Cuts a large page from the end of what is untouched; what lies behind it becomes free.
-    fn cut_large(&mut self, memory: &mut impl Memory) -> Option<u32> {
+    /// Cuts a large page from the region's end: its first frame, and from which frame on it is not zeroed. What lies behind
+    /// it becomes free.
+    fn cut_large(&mut self, memory: &mut impl Memory) -> Option<(u32, u32)> {
         let behind = (self.end + self.phase) % LARGE;
-        let first = self.end.checked_sub(behind)?.checked_sub(LARGE).filter(|first| *first >= self.fresh)?;
+        let first = self.end.checked_sub(behind)?.checked_sub(LARGE).filter(|first| *first >= self.next)?;
         for index in first + LARGE..self.end {
             self.release(Frame(index), memory);
         }
-        self.end = first;
-        Some(first)
+        let dirty = self.zeroed.clamp(first, first + LARGE);
+        self.shorten(first);
+        Some((first, dirty))
     }
 
     /// Takes a large page back. Nothing may map it any more.
@@ -216,25 +335,34 @@ impl Pool {
         (index + self.phase).is_multiple_of(LARGE)
     }
 
-    /// Takes the frame back. Nothing may map it any more.
+    /// Takes the frame back. Nothing may map it any more. A neighbour of the run that was given back last joins it.
     pub fn release(&mut self, frame: Frame, memory: &mut impl Memory) {
-        memory.set_word(frame.0, 0, self.free);
-        self.free = frame.0 + 1;
+        let index = frame.0;
         self.free_count += 1;
+        if let Some(first) = self.free.checked_sub(1) {
+            let count = memory.word(first, 1);
+            if first + count == index {
+                memory.set_word(first, 1, count + 1);
+                return;
+            }
+            if index + 1 == first {
+                memory.set_word(index, 0, memory.word(first, 0));
+                memory.set_word(index, 1, count + 1);
+                self.free = index + 1;
+                return;
+            }
+        }
+        memory.set_word(index, 0, self.free);
+        memory.set_word(index, 1, 1);
+        self.free = index + 1;
     }
 
     /// Up to `most` neighbouring frames for the kernel; `None` when no frame is left.
     pub fn take_run(&mut self, most: u16, memory: &mut impl Memory) -> Option<Run> {
-        let count = u32::from(most).min(self.end - self.fresh);
-        let run = if count > 0 {
-            self.fresh += count;
-            // `count` is at most `most`.
-            Run { first: self.fresh - count, count: count as u16 }
-        } else {
-            Run { first: self.take_dirty(memory).or_else(|| self.stock.pop())?, count: 1 }
-        };
-        self.donated += u64::from(run.count);
-        Some(run)
+        let (first, count) = self.take_dirty(u32::from(most), memory)?;
+        self.donated += u64::from(count);
+        // `count` is at most `most`.
+        Some(Run { first, count: count as u16 })
     }
 
     /// Promises `frames` to a slot; false when that many are not to be had.
@@ -257,7 +385,7 @@ impl Pool {
     /// Frames that could be taken now.
     #[must_use]
     pub fn left(&self) -> u64 {
-        let small = u64::from(self.end - self.fresh) + u64::from(self.free_count) + self.stock.len() as u64;
+        let small = u64::from(self.end - self.next) + u64::from(self.free_count);
         small + u64::from(self.large_count) * u64::from(LARGE)
     }
 

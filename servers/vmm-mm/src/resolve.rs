@@ -50,17 +50,16 @@ impl Resolution {
 ///
 /// | fault | answer |
 /// | --- | --- |
-/// | a misconfigured entry | `Emulate`: only MMIO would have such entries |
 /// | no slot, or one that the asker may not see | `Emulate` |
 /// | the slot is being changed | `Retry` |
 /// | a write to a read-only slot | `Emulate` |
 /// | anything else | `Ram`, with the slot's rights |
+///
+/// A misconfigured entry is what an earlier answer `Emulate` has left behind: like any other fault it is decided by the
+/// slots that there are now. What was tried is not known of it, so memory is mapped as for a read.
 #[inline]
 #[must_use]
 pub fn resolve(fault: &PageFault, slot: Option<&MemSlot>) -> Resolution {
-    if fault.rsvd() {
-        return Resolution::Emulate;
-    }
     let Some(slot) = slot else { return Resolution::Emulate };
     if slot.state() == State::Invalid {
         return Resolution::Retry;

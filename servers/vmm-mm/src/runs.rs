@@ -24,12 +24,24 @@ impl Runs {
     pub fn add(&mut self, gfn: Gfn, pfn: Pfn, rights: Rights, mmu_seq: u64) -> Room {
         if let Some(last) = self.0.last_mut() {
             let count = u64::from(last.count);
-            if last.gfn.0 + count == gfn.0 && last.pfn.0 + count == pfn.0 && last.rights == rights && count < 512 {
+            let small = matches!(last.level, Level::Page);
+            if small
+                && last.gfn.0 + count == gfn.0
+                && last.pfn.0 + count == pfn.0
+                && last.rights == rights
+                && count < 512
+            {
                 last.count += 1;
                 return Room::Taken;
             }
         }
         let grant = Grant { gfn, pfn, count: 1, level: Level::Page, rights, mem_type: MemType::WriteBack, mmu_seq };
+        if self.0.push(grant).is_ok() { Room::Taken } else { Room::Full }
+    }
+
+    /// Adds `count` large pages that lie in a row.
+    pub fn add_large(&mut self, gfn: Gfn, pfn: Pfn, count: u16, rights: Rights, mmu_seq: u64) -> Room {
+        let grant = Grant { gfn, pfn, count, level: Level::Large, rights, mem_type: MemType::WriteBack, mmu_seq };
         if self.0.push(grant).is_ok() { Room::Taken } else { Room::Full }
     }
 
@@ -39,10 +51,10 @@ impl Runs {
         &self.0
     }
 
-    /// How many pages they have.
+    /// How many pages of 4 KiB they have.
     #[must_use]
     pub fn pages(&self) -> u64 {
-        self.0.iter().map(|grant| u64::from(grant.count)).sum()
+        self.0.iter().map(|grant| u64::from(grant.count) * grant.level.frames()).sum()
     }
 }
 

@@ -1,28 +1,35 @@
 //! The pager: receive, resolve, reply. Here a fault's stages are put together and its answer becomes words.
 
-use crate::fault::PageFault;
-use crate::faultin::faultin;
+use crate::backing::Backing;
+use crate::dirty::Way;
+use crate::fault::{PageFault, Prefetch};
 use crate::history::History;
-use crate::machine::{Kernel, Memory};
+use crate::level::{self, BLOCK, GIGABYTE};
+use crate::machine::{Cpu, Kernel, Memory};
 use crate::memslot::MemSlots;
 use crate::mtrr::Mtrrs;
-use crate::policy::{Advice, Chosen, Demand, NxHuge};
-use crate::pool::Pool;
+use crate::policy::{Advice, Chosen, Demand, NxHuge, Overcommit, ZeroPages};
+use crate::pool::{Ahead, Pool};
 use crate::resolve::PfRet;
 use crate::stats::{PfStats, VmStats};
-use crate::store::Backed;
+use crate::store::Row;
+use crate::survey::Survey;
 use crate::tdp::Mmu;
-use ipc_proto::fault::{Fault, FaultReply, Origin, TopUp};
+use crate::watch::Watch;
+use ipc_proto::fault::{Fault, FaultKind, FaultReply, Origin, TopUp};
 use ipc_proto::grant::{Gpa, Grant, Level, MemType, Pfn, Rights};
 use ipc_proto::manifest::{MAX_VCPUS, MAX_VMS};
 use ipc_proto::refused::{DenyReason, Refused};
-use ipc_proto::slot::Space;
+use ipc_proto::slot::{SlotId, Space};
 use ipc_proto::words::Words;
 
 /// With fewer table frames left than this in a VM's pool, a reply brings more. One fault needs three at most.
 pub const TABLES_LOW: u16 = 8;
-/// How many table frames a reply brings.
-pub const TABLES_BATCH: u16 = 32;
+/// How many table frames a reply brings. The kernel clears them while the guest waits.
+pub const TABLES_BATCH: u16 = 4;
+
+/// Frames that are zeroed in one go when there is time: nobody else is served meanwhile.
+const ZEROED_AT_LEISURE: u32 = 32;
 
 /// The word of a reply that brings no table frames.
 const NOTHING: u64 = 0;
@@ -32,6 +39,8 @@ pub struct Pager {
     pub(crate) pool: Pool,
     pub(crate) vms: [VmMemory; MAX_VMS],
     pub(crate) policy: Chosen,
+    pub(crate) backing: Backing,
+    pub(crate) survey: Survey,
     /// The pfn of the frame with index 0.
     pub(crate) first_pfn: u64,
 }
@@ -44,6 +53,7 @@ pub(crate) struct VmMemory {
     pub(crate) stats: VmStats,
     pub(crate) mtrrs: Mtrrs,
     pub(crate) history: History,
+    pub(crate) watch: Watch,
 }
 
 /// Whether the VM's server has said `Hello` in a version that is understood.
@@ -61,6 +71,7 @@ impl VmMemory {
         stats: VmStats::ZERO,
         mtrrs: Mtrrs::OFF,
         history: History::EMPTY,
+        watch: Watch::PLAIN,
     };
 }
 
@@ -72,6 +83,8 @@ impl Pager {
             pool: Pool::empty(),
             vms: [const { VmMemory::NONE }; MAX_VMS],
             policy: Chosen::Demand(Demand),
+            backing: Backing::EMPTY,
+            survey: Survey::NONE,
             first_pfn: 0,
         }
     }
@@ -93,6 +106,29 @@ impl Pager {
         }
     }
 
+    /// Tells the pager what the CPU can do, and how it shall see what guests write: the best way that the CPU has, or one
+    /// that is `wanted`. Before the first slot.
+    ///
+    /// # Errors
+    /// The wanted way, when the CPU does not have it; nothing has changed then.
+    pub fn equip(&mut self, cpu: Cpu, wanted: Option<Way>) -> Result<(), Way> {
+        let way = wanted.unwrap_or(Way::best(cpu.abilities));
+        if !way.is_had(cpu.abilities) {
+            return Err(way);
+        }
+        for vm in &mut self.vms {
+            (vm.watch.cpu, vm.watch.way) = (cpu, way);
+        }
+        Ok(())
+    }
+
+    /// Slots of that number have the content of boot module `image` of the pager's, counted from 0. False when there
+    /// cannot be such a module, or the slot has one.
+    #[must_use]
+    pub fn set_image(&mut self, slot: SlotId, image: usize) -> bool {
+        self.backing.images.set(slot, image)
+    }
+
     /// The frames of the pager.
     #[must_use]
     pub const fn pool(&self) -> &Pool {
@@ -104,74 +140,115 @@ impl Pager {
     // memory, and then every fault would be stored and loaded on its way from register to register.
     #[inline(always)]
     pub fn answer<M: Memory + Kernel>(&mut self, fault: &Fault, machine: &mut M) -> Words {
-        let top_up =
-            if fault.tables_left < TABLES_LOW { self.top_up(fault.vm, fault.tables_left, machine) } else { NOTHING };
-        let page_fault = PageFault::from_message(fault);
-        let advice = self.policy.advise(&page_fault);
-        if advice == Advice::THE_PAGE
-            && let Some(grant) = self.first_touch(fault, &page_fault, machine)
-        {
-            return FaultReply::Map(grant, 0).to_words(TopUp::from_word(top_up));
+        let advice = self.policy.advise(&PageFault::from_message(fault));
+        let touched = match advice {
+            _ if fault.tables_left < TABLES_LOW => None,
+            Advice::THE_PAGE => self.first_touch(fault, machine),
+            Advice { around, level: Level::Page, stride: 0, zero: ZeroPages::Own } => {
+                self.first_touch_around(fault, around, machine)
+            }
+            _ => None,
+        };
+        if let Some(grant) = touched {
+            return FaultReply::Map(grant, 0).to_words(TopUp::from_word(NOTHING));
         }
         let mut reply = [0; 6];
-        self.whole_way(&fault.to_words(), advice, top_up, &mut reply, machine);
+        self.rare(&fault.to_words(), advice, &mut reply, machine);
         let [w0, w1, w2, w3, w4, w5] = reply;
         [w0, w1, w2, w3, w4, w5]
     }
 
-    /// The usual fault: a page of a slot without flags is touched for the first time. `None` for any other, of which
-    /// nothing has been counted yet.
-    #[inline(always)]
-    fn first_touch<M: Memory + Kernel>(
-        &mut self,
-        fault: &Fault,
-        page_fault: &PageFault,
-        machine: &mut M,
-    ) -> Option<Grant> {
-        let vm = self.vms.get_mut(usize::from(fault.vm))?;
-        let stats = vm.vcpus.get_mut(usize::from(fault.vcpu))?;
-        let slot = vm.slots.lookup(Space::Normal, page_fault.gfn())?;
-        if !slot.is_plain() || page_fault.rsvd() {
-            return None;
+    /// There is time: frames are zeroed ahead of the faults that will want them. Asks for more time when that was not enough.
+    pub fn at_leisure(&mut self, memory: &mut impl Memory) {
+        let mut more = self.pool.zero_ahead(ZEROED_AT_LEISURE, memory);
+        if more == Ahead::Enough && self.policy.reserve() > Level::Page {
+            more = self.backing.ahead.step(ZEROED_AT_LEISURE, &mut self.pool, memory);
         }
-        let Ok(Backed::Fresh(frame)) = faultin(page_fault, slot, &mut self.pool, machine) else { return None };
-        vm.stats.pages_filled += 1;
-        if fault.origin == Origin::Window {
-            vm.stats.window_faults += 1;
+        if more == Ahead::More {
+            memory.ask_for_time();
         }
-        stats.count(page_fault.prefetch, PfRet::Fixed);
-        Some(grant(page_fault, Pfn(self.first_pfn + u64::from(frame)), slot.rights()))
     }
 
-    /// Every stage, for the fault in `words`; the answer goes to `reply`.
+    /// The usual fault: the guest touches a page of a plain slot for the first time. `None` for any other fault, of which
+    /// nothing has been counted yet.
+    #[inline(always)]
+    fn first_touch<M: Memory + Kernel>(&mut self, fault: &Fault, machine: &mut M) -> Option<Grant> {
+        if fault.kind != FaultKind::Violation || fault.origin != Origin::Vcpu {
+            return None;
+        }
+        let vm = self.vms.get_mut(usize::from(fault.vm))?;
+        let stats = vm.vcpus.get_mut(usize::from(fault.vcpu))?;
+        let block = vm.slots.block(fault.gpa.gfn(), &mut self.pool, machine)?;
+        let frame = block.touch(fault.gpa.gfn(), &mut self.pool, machine)?;
+        vm.stats.pages_filled += 1;
+        stats.count(Prefetch::No, PfRet::Fixed);
+        Some(touched(fault, self.first_pfn, Row { gfn: fault.gpa.gfn(), frame, pages: 1 }))
+    }
+
+    /// The same, whoever touches it, with the pages `around` it that were not touched either.
+    #[inline(always)]
+    fn first_touch_around<M: Memory + Kernel>(&mut self, fault: &Fault, around: u16, machine: &mut M) -> Option<Grant> {
+        if fault.kind != FaultKind::Violation {
+            return None;
+        }
+        let vm = self.vms.get_mut(usize::from(fault.vm))?;
+        let stats = vm.vcpus.get_mut(usize::from(fault.vcpu))?;
+        let block = vm.slots.block(fault.gpa.gfn(), &mut self.pool, machine)?;
+        let row = block.touch_around(fault.gpa.gfn(), around, &mut self.pool, machine)?;
+        let pages = u64::from(row.pages);
+        vm.stats.pages_filled += pages;
+        vm.stats.pages_ahead += pages - 1;
+        vm.stats.window_faults += u64::from(fault.origin == Origin::Window);
+        stats.count(Prefetch::No, PfRet::Fixed);
+        stats.count_ahead(pages - 1);
+        Some(touched(fault, self.first_pfn, row))
+    }
+
+    /// Whatever is not the guest's first touch of a page, and what brings table frames: for the fault in `words`; the answer
+    /// goes to `reply`.
     #[cold]
     #[inline(never)]
-    fn whole_way<M: Memory + Kernel>(
-        &mut self,
-        words: &Words,
-        advice: Advice,
-        top_up: u64,
-        reply: &mut Words,
-        machine: &mut M,
-    ) {
+    fn rare<M: Memory + Kernel>(&mut self, words: &Words, advice: Advice, reply: &mut Words, machine: &mut M) {
         // They are the words of a fault.
         let Ok(fault) = Fault::from_words(words) else { return };
-        *reply = self.decide(&fault, advice, machine).to_words(TopUp::from_word(top_up));
+        let top_up =
+            if fault.tables_left < TABLES_LOW { self.top_up(fault.vm, fault.tables_left, machine) } else { NOTHING };
+        let touched = match advice {
+            Advice { around, level: Level::Page, stride: 0, zero: ZeroPages::Own } => {
+                self.first_touch_around(&fault, around, machine)
+            }
+            _ => None,
+        };
+        let answer = match touched {
+            Some(grant) => FaultReply::Map(grant, 0),
+            None => self.decide(&fault, advice, machine),
+        };
+        *reply = answer.to_words(TopUp::from_word(top_up));
     }
 
     fn decide<M: Memory + Kernel>(&mut self, fault: &Fault, advice: Advice, machine: &mut M) -> FaultReply {
-        let Self { pool, vms, policy, first_pfn } = self;
+        let Self { pool, vms, policy, backing, first_pfn, .. } = self;
         let Some(vm) = vms.get_mut(usize::from(fault.vm)) else {
             return FaultReply::Deny(internal(fault.vm, fault.vcpu));
         };
-        let VmMemory { slots, vcpus, stats: counts, mtrrs, history, .. } = vm;
+        let VmMemory { slots, vcpus, stats: counts, mtrrs, history, watch, .. } = vm;
         let Some(stats) = vcpus.get_mut(usize::from(fault.vcpu)) else {
             return FaultReply::Deny(internal(fault.vm, fault.vcpu));
         };
         let mut page_fault = PageFault::from_message(fault);
         page_fault.nx_huge_page_workaround = policy.nx_huge() == NxHuge::On;
-        let mut mmu = Mmu { vm: usize::from(fault.vm), pool, first_pfn: *first_pfn, mtrrs, counts, machine };
-        let answer = mmu.page_fault(&mut page_fault, slots, advice, stats);
+        let mut mmu =
+            Mmu { vm: usize::from(fault.vm), pool, first_pfn: *first_pfn, mtrrs, counts, backing, watch, machine };
+        if fault.kind == FaultKind::LogFull {
+            return mmu.log_full(slots);
+        }
+        let mut answer = mmu.page_fault(&mut page_fault, slots, advice, stats);
+        if answer == Err(DenyReason::OutOfMemory) && mmu.backing.ahead.give_back(mmu.pool, mmu.machine) {
+            answer = mmu.page_fault(&mut page_fault, slots, advice, stats);
+        }
+        if answer == Err(DenyReason::OutOfMemory) && policy.duties().overcommit == Overcommit::Yes {
+            answer = mmu.starved(fault, slots, policy, advice, stats);
+        }
         history.note(fault, page_fault.slot, answer.ok().map(|(result, _)| result));
         match answer {
             Ok((result, reply)) => {
@@ -210,7 +287,7 @@ impl Pager {
     /// further. Table frames that the refused reply brought are the kernel's already: it takes them first.
     #[cold]
     #[inline(never)]
-    pub fn after_refusal(&mut self, fault: &Fault, refused: Refused, memory: &mut impl Memory) -> Words {
+    pub fn after_refusal<M: Memory + Kernel>(&mut self, fault: &Fault, refused: Refused, memory: &mut M) -> Words {
         if let Some(vm) = self.vms.get_mut(usize::from(fault.vm)) {
             match refused {
                 Refused::Stale => vm.stats.replies_stale += 1,
@@ -227,6 +304,7 @@ impl Pager {
                 };
                 reply.to_words(TopUp::from_word(top_up))
             }
+            Refused::TablesThere if self.clear_tables(fault, memory) => alone(FaultReply::Retry),
             Refused::TablesThere | Refused::BadLevel if self.make_small(fault, memory) => alone(FaultReply::Retry),
             _ => {
                 log::error!(
@@ -238,6 +316,23 @@ impl Pager {
                 INTERNAL
             }
         }
+    }
+
+    /// Small tables lie where a large page is to be mapped: what is left of an earlier slot, of answers that were
+    /// remembered, or of blocks of a gigabyte. They are the kernel's again when their range is unmapped. False when that
+    /// has just been tried.
+    fn clear_tables<M: Memory + Kernel>(&mut self, fault: &Fault, machine: &mut M) -> bool {
+        let (number, gfn) = (usize::from(fault.vm), fault.gpa.gfn());
+        let Some(vm) = self.vms.get_mut(number) else { return false };
+        let Some(slot) = vm.slots.lookup(Space::Normal, gfn) else { return false };
+        let (block, gigabyte) = (level::block(gfn), level::gigabyte(gfn));
+        if vm.watch.cleared == Some(block) || !slot.tree.page(slot.offset(gfn), machine).is_large() {
+            return false;
+        }
+        vm.watch.cleared = Some(block);
+        let whole = slot.holds_run(gigabyte, GIGABYTE) && slot.tree.gigabyte(slot.offset(gigabyte), machine).is_some();
+        let (first, pages) = if whole { (gigabyte, GIGABYTE) } else { (block, BLOCK) };
+        machine.unmap(number, first, pages).is_ok()
     }
 
     /// The kernel does not take a large page where the fault is: small tables are there, or the CPU has none. The block
@@ -263,15 +358,15 @@ fn alone(reply: FaultReply) -> Words {
     reply.to_words(TopUp::from_word(NOTHING))
 }
 
-/// The grant of one page of RAM.
-#[inline]
-const fn grant(fault: &PageFault, pfn: Pfn, rights: Rights) -> Grant {
+/// The grant of pages of a plain slot that were touched for the first time: it takes no right away.
+#[inline(always)]
+const fn touched(fault: &Fault, first_pfn: u64, row: Row) -> Grant {
     Grant {
-        gfn: fault.gfn(),
-        pfn,
-        count: 1,
+        gfn: row.gfn,
+        pfn: Pfn(first_pfn + row.frame as u64),
+        count: row.pages,
         level: Level::Page,
-        rights,
+        rights: Rights::all(),
         mem_type: MemType::WriteBack,
         mmu_seq: fault.mmu_seq,
     }

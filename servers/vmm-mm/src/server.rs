@@ -1,16 +1,22 @@
 //! Receive, resolve, reply.
 
 use core::fmt::Arguments;
+use heapless::Vec;
+use ipc_proto::call::notice;
 use ipc_proto::exit::{ExitMessage, Resume, ResumeFlags};
 use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Rights};
-use ipc_proto::memop::MemOp;
+use ipc_proto::manifest::MAX_MODULES;
+use ipc_proto::memop::{Harvest, MemOp};
 use ipc_proto::refused::Refused;
+use ipc_proto::slot::SlotId;
 use ipc_proto::state::StateMask;
 use ipc_proto::words::Words;
 use rt::{Answer, Received, Task};
 use spin::Mutex;
+use vmm_mm::alarm::{Alarm, Due};
 use vmm_mm::control::{MESSAGE, REPLY};
-use vmm_mm::machine::{Kernel, Memory};
+use vmm_mm::dirty::Way;
+use vmm_mm::machine::{Cpu, FRAME, Kernel, LogSwitch, Memory, PageBytes};
 use vmm_mm::policy::Chosen;
 use vmm_mm::serve::{INTERNAL, Pager};
 
@@ -20,17 +26,49 @@ static PAGER: Mutex<Pager> = Mutex::new(Pager::empty());
 /// The kernel and the task's own frames.
 struct Machine {
     first_pfn: u64,
+    alarm: Alarm,
+    /// The boot modules of this task, in the manifest's order.
+    images: Vec<&'static [u8], MAX_MODULES>,
 }
 
 /// The server's main function.
 pub fn main(task: Task) -> ! {
-    let mut machine = Machine { first_pfn: task.info.first_pfn };
+    let modules = task.info.modules.iter().filter_map(|module| task.module(&module.name)).collect();
+    let mut machine = Machine { first_pfn: task.info.first_pfn, alarm: Alarm::NONE, images: modules };
     let mut pager = PAGER.lock();
     let policy = policy(&task);
     log::info!("{} frames from pfn {:#x}, policy {}", task.info.frames, task.info.first_pfn, policy.name());
     let bits = task.info.guest_physical_bits;
     pager.open(task.info.first_pfn, task.info.frames, bits, policy, &mut machine);
+    equip(&mut pager, &task, &mut machine);
+    images(&mut pager, &task);
+    pager.wake(&mut machine);
     serve(&mut pager, &mut machine)
+}
+
+/// How writes are seen: as the manifest says, or the best way that the CPU has.
+fn equip(pager: &mut Pager, task: &Task, machine: &mut Machine) {
+    let wanted = task
+        .entry()
+        .option("dirty")
+        .map(|name| Way::by_name(name).unwrap_or_else(|| panic!("option dirty = {name}: there are {:?}", Way::NAMES)));
+    let cpu = task.info.vms.first().and_then(|vm| machine.cpu(usize::from(*vm))).unwrap_or(Cpu::PLAIN);
+    log::info!("the CPU has {:?} and pages of {:?}", cpu.abilities, cpu.largest);
+    if let Err(way) = pager.equip(cpu, wanted) {
+        panic!("option dirty = {}: this CPU does not have it", way.name());
+    }
+}
+
+/// The slots whose content is a boot module of this task: options `image.SLOT = MODULE`.
+fn images(pager: &mut Pager, task: &Task) {
+    for option in &task.entry().options {
+        let Some(slot) = option.key.strip_prefix("image.") else { continue };
+        let module = task.info.modules.iter().position(|module| module.name == option.value);
+        let image = slot.parse().ok().map(SlotId).zip(module);
+        if !image.is_some_and(|(slot, module)| pager.set_image(slot, module)) {
+            panic!("option {} = {}: no such slot or module of this task", option.key, option.value);
+        }
+    }
 }
 
 /// The policy that the manifest names. A pager that was told of one that it does not have must not run another.
@@ -69,6 +107,10 @@ fn other(pager: &mut Pager, machine: &mut Machine, message: Answer) -> Answer {
             log::error!("the manifest made a pager the server of vm {}: {:?} is not answered", exit.vm, exit.exit);
             Some(park(&exit))
         }
+        Received::Notice(notice::TIMER) => {
+            timer_came(pager, machine);
+            None
+        }
         Received::Notice(bits) => {
             log::warn!("notifications {bits:#x}, asked for by nobody");
             None
@@ -82,6 +124,19 @@ fn other(pager: &mut Pager, machine: &mut Machine, message: Answer) -> Answer {
     match reply {
         Some(words) => rt::reply_words(words),
         None => rt::receive_words(),
+    }
+}
+
+/// Does what the time has come for.
+fn timer_came(pager: &mut Pager, machine: &mut Machine) {
+    let (due, next) = machine.alarm.rang(rt::tsc());
+    if next != 0 {
+        rt::timer(next);
+    }
+    match due {
+        Due::WaitedFor => pager.notice(machine),
+        Due::Leisure => pager.at_leisure(machine),
+        Due::Nothing => {}
     }
 }
 
@@ -117,6 +172,39 @@ impl Memory for Machine {
     fn set_word(&mut self, frame: u32, index: usize, value: u32) {
         rt::frame(self.first_pfn + u64::from(frame)).set_word(index, value);
     }
+
+    #[inline(always)]
+    fn is_zero(&self, frame: u32, index: usize, count: usize) -> bool {
+        rt::frame(self.first_pfn + u64::from(frame)).is_zero(index, count)
+    }
+
+    #[inline(always)]
+    fn set_row(&mut self, frame: u32, index: usize, count: usize, value: u32) {
+        rt::frame(self.first_pfn + u64::from(frame)).set_row(index, count, value);
+    }
+
+    fn ask_for_time(&mut self) {
+        if let Some(tsc) = self.alarm.ask_for_time(rt::tsc()) {
+            rt::timer(tsc);
+        }
+    }
+
+    fn read(&self, frame: u32, page: &mut PageBytes) {
+        rt::frame(self.first_pfn + u64::from(frame)).read(page);
+    }
+
+    fn write(&mut self, frame: u32, page: &PageBytes) {
+        rt::frame(self.first_pfn + u64::from(frame)).write(page);
+    }
+
+    fn read_image(&mut self, image: u8, page: u64, frame: u32) -> bool {
+        let Some(bytes) = self.images.get(usize::from(image)) else { return false };
+        let bytes = usize::try_from(page).ok().and_then(|page| bytes.chunks(FRAME).nth(page)).unwrap_or_default();
+        let mut content = [0; FRAME];
+        content[..bytes.len()].copy_from_slice(bytes);
+        self.write(frame, &content);
+        true
+    }
 }
 
 impl Kernel for Machine {
@@ -137,15 +225,52 @@ impl Kernel for Machine {
         rt::donate(vm, first, count)
     }
 
-    fn mapped(&mut self, vm: usize, gfn: Gfn) -> Option<Grant> {
+    fn next_mapped(&mut self, vm: usize, gfn: Gfn) -> Option<Grant> {
         let [first, pfn, shape, ..] = rt::mem_op(vm, MemOp::Read, [gfn.0, 0, 0, 0]).ok()?;
         let shape = shape & !(3 << 32);
-        let leaf = ClaimedGrant { shape, gfn: first, pfn, mmu_seq: 0 }.typed().ok()?;
-        (gfn.0.wrapping_sub(first) < leaf.level.frames()).then_some(leaf)
+        ClaimedGrant { shape, gfn: first, pfn, mmu_seq: 0 }.typed().ok()
+    }
+
+    fn cpu(&mut self, vm: usize) -> Option<Cpu> {
+        rt::mem_op(vm, MemOp::Info, [0; 4]).ok().map(|words| Cpu::from_word(words[3]))
+    }
+
+    fn harvest(&mut self, vm: usize, first: Gfn, frames: u64, mode: Harvest) -> Result<u64, Refused> {
+        rt::mem_op(vm, MemOp::Harvest, [first.0, frames, mode as u64, 0]).map(|words| words[0])
+    }
+
+    fn harvested(&self, word: usize) -> u64 {
+        let mut bytes = [0; 8];
+        rt::read_message_at(word * 8, &mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    fn generation(&mut self, vm: usize, generation: u64) -> Result<(), Refused> {
+        rt::mem_op(vm, MemOp::Generation, [generation, 0, 0, 0]).map(|_| ())
+    }
+
+    fn set_log(&mut self, vm: usize, log: LogSwitch) -> Result<(), Refused> {
+        let on = match log {
+            LogSwitch::On => 1,
+            LogSwitch::Off => 0,
+        };
+        rt::mem_op(vm, MemOp::SetLog, [on, 0, 0, 0]).map(|_| ())
     }
 
     fn mmu_seq(&mut self, vm: usize) -> Option<u64> {
         rt::mem_op(vm, MemOp::Info, [0; 4]).ok().map(|words| words[0])
+    }
+
+    fn ready(&mut self, vm: usize, token: u64) -> Result<(), Refused> {
+        rt::mem_op(vm, MemOp::Ready, [token, 0, 0, 0]).map(|_| ())
+    }
+
+    fn now(&mut self) -> u64 {
+        rt::tsc()
+    }
+
+    fn wake_at(&mut self, tsc: u64) {
+        rt::timer(self.alarm.wake_at(tsc));
     }
 
     fn further(&mut self, place: usize, claim: ClaimedGrant) {

@@ -114,13 +114,17 @@ impl VmStats {
     };
 }
 
-/// Prints the figures of a VM: its vCPUs' as one sum.
-pub fn report(vm: usize, vcpus: &[PfStats], of_vm: &VmStats, frames_left: u64, kernel: &mut impl Kernel) {
+/// How many figures there are of a VM.
+const FIGURES: usize = 20;
+
+/// The figures of a VM, by name: its vCPUs' as one sum.
+#[must_use]
+pub fn figures(vcpus: &[PfStats], of_vm: &VmStats, frames_left: u64) -> [(&'static str, u64); FIGURES] {
     let mut sum = PfStats::ZERO;
     for vcpu in vcpus {
         sum.add(vcpu);
     }
-    let figures = [
+    [
         ("pf_taken", sum.pf_taken),
         ("pf_fixed", sum.pf_fixed),
         ("pf_emulate", sum.pf_emulate),
@@ -141,8 +145,12 @@ pub fn report(vm: usize, vcpus: &[PfStats], of_vm: &VmStats, frames_left: u64, k
         ("slot_requests", of_vm.slot_requests),
         ("slot_refusals", of_vm.slot_refusals),
         ("frames_left", frames_left),
-    ];
-    for (key, value) in figures {
+    ]
+}
+
+/// Reports the figures of a VM for the summary.
+pub fn report(vm: usize, vcpus: &[PfStats], of_vm: &VmStats, frames_left: u64, kernel: &mut impl Kernel) {
+    for (key, value) in figures(vcpus, of_vm, frames_left) {
         if vm == 0 {
             kernel.stat(format_args!("{key}"), value);
         } else {

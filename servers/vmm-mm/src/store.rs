@@ -5,10 +5,14 @@
 //! 4 PiB. Nodes are made when a page below them is first backed, so a slot costs at most [`Tree::frames_for`] frames
 //! beside its own: one in 1024. A leaf node has two *blocks* of 512 pages, each of which can be one large page.
 
+mod block;
 mod large;
 mod page;
+mod scan;
 
-pub use page::{MAX_FRAMES, Note, Page};
+pub use block::{Block, Row};
+pub use page::{Content, MAX_FRAMES, Note, Page};
+pub use scan::Used;
 
 use crate::machine::{Memory, WORDS};
 use crate::pool::{Frame, LargeFrame, Pool};
@@ -74,6 +78,11 @@ impl Tree {
     #[must_use]
     pub const fn skew(&self) -> u64 {
         self.skew as u64
+    }
+
+    /// Whether the tree reaches so far.
+    const fn has_key(&self, key: u64) -> bool {
+        key >> self.top >> SHIFT == 0
     }
 
     #[inline]
@@ -157,17 +166,40 @@ impl Tree {
     /// [`OutOfFrames`].
     pub fn back(&mut self, offset: u64, pool: &mut Pool, memory: &mut impl Memory) -> Result<Page, OutOfFrames> {
         match self.find_or_take(offset, pool, memory)? {
-            Backed::Known(page) if page.frame().is_none() => {
-                let key = self.key(offset);
-                let leaf = self.leaf_or_make(key, pool, memory)?;
+            Backed::Known(page) if page.content() == Content::Nothing => {
                 let frame = pool.take_zeroed(memory).ok_or(OutOfFrames)?;
-                let entry = memory.word(leaf, index(key, 0)) | frame.into_entry();
-                memory.set_word(leaf, index(key, 0), entry);
-                Ok(Page(entry))
+                self.set(offset, Content::Own(frame.into_index()), memory);
+                Ok(self.page(offset, memory))
             }
             Backed::Known(page) => Ok(page),
             Backed::Fresh(_) => Ok(self.page(offset, memory)),
         }
+    }
+
+    /// The content of page `offset` is elsewhere now; what was there is the caller's. The page has an entry: it is known,
+    /// or [`Self::open`] has made one. Of a large page nothing changes.
+    pub fn set(&mut self, offset: u64, content: Content, memory: &mut impl Memory) {
+        let key = self.key(offset);
+        let Some(leaf) = self.leaf(key, memory) else { return };
+        let place = index(key, 0);
+        let page = Page(memory.word(leaf, place));
+        if !page_in(leaf, place, memory).is_large() {
+            memory.set_word(leaf, place, page.with(content).0);
+        }
+    }
+
+    /// Makes an entry for page `offset`.
+    ///
+    /// # Errors
+    /// [`OutOfFrames`] when no node can be made.
+    pub fn open(&mut self, offset: u64, pool: &mut Pool, memory: &mut impl Memory) -> Result<(), OutOfFrames> {
+        let key = self.key(offset);
+        let leaf = self.leaf_or_make(key, pool, memory)?;
+        let place = index(key, 0);
+        if memory.word(leaf, place & !(BLOCK - 1)) & LARGE == 0 {
+            open_block(leaf, place, memory);
+        }
+        Ok(())
     }
 
     /// Notes something of page `offset`; a large page must have been split.

@@ -2,8 +2,10 @@
 //!
 //! [`crate::serve`] answers the usual fault, the first touch of a page by a policy that maps one, without coming here.
 
+use crate::backing::Backing;
+use crate::dirty::Way;
 use crate::fault::PageFault;
-use crate::level::{self, BLOCK, Frames};
+use crate::level::{self, BLOCK, Frames, GIGABYTE, gigabyte};
 use crate::machine::{Kernel, Memory};
 use crate::memslot::{MemSlot, MemSlots};
 use crate::mtrr::Mtrrs;
@@ -12,8 +14,9 @@ use crate::pool::Pool;
 use crate::resolve::{PfRet, Resolution, resolve};
 use crate::runs::{Room, Runs};
 use crate::stats::{PfStats, VmStats};
-use crate::store::{Note, Page};
+use crate::store::{Content, Page};
 use crate::track;
+use crate::watch::Watch;
 use core::ops::Range;
 use ipc_proto::fault::{FaultReply, Origin};
 use ipc_proto::grant::{Gfn, Grant, Level, MemType, Pfn, Rights};
@@ -29,10 +32,13 @@ pub(crate) struct Mmu<'a, M> {
     pub first_pfn: u64,
     pub mtrrs: &'a Mtrrs,
     pub counts: &'a mut VmStats,
+    pub backing: &'a mut Backing,
+    pub watch: &'a mut Watch,
     pub machine: &'a mut M,
 }
 
-type Answer = Result<(PfRet, FaultReply), DenyReason>;
+/// What became of a fault, and what the kernel is told; or why the access is denied.
+pub(crate) type Answer = Result<(PfRet, FaultReply), DenyReason>;
 
 impl<M: Memory + Kernel> Mmu<'_, M> {
     /// Answers the fault: what became of it, and what the kernel is told.
@@ -50,24 +56,27 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         fault.slot = slot.as_deref().map(MemSlot::id);
         let slot = match (resolve(fault, slot.as_deref()), slot) {
             (Resolution::Ram(_), Some(slot)) => slot,
-            (Resolution::Emulate, _) | (Resolution::Ram(_), None) => return Ok((PfRet::Emulate, FaultReply::Mmio)),
+            (Resolution::Emulate, None) | (Resolution::Ram(_), None) => return Ok(self.no_slot(fault)),
+            // A slot is there: other accesses to the page, or later ones, may be its own.
+            (Resolution::Emulate, Some(_)) => return Ok((PfRet::Emulate, FaultReply::Mmio(0))),
             (Resolution::Retry, _) => return Ok((PfRet::Retry, FaultReply::Retry)),
         };
         fault.map_writable = slot.rights().contains(Rights::WRITE);
         let offset = slot.offset(fault.gfn());
         let page = slot.tree.page(offset, self.machine);
         if track::forbids(fault, page) {
-            return Ok((PfRet::Emulate, FaultReply::Mmio));
+            return Ok((PfRet::Emulate, FaultReply::Mmio(0)));
         }
         let leaf = self.machine.mapped(self.vm, fault.gfn());
+        self.note_window_write(fault, slot, page)?;
         if let Some(leaf) = leaf
             && leaf.rights.contains(fault.access())
         {
             return Ok(already_allowed(fault, leaf));
         }
-        let frames = Frames::of(page, slot.tree.block_is_empty(offset, self.machine));
-        level::adjust(fault, advice.level, slot, self.mtrrs, frames);
-        if fault.goal_level == Level::Large
+        let frames = self.frames(fault, slot, page);
+        level::adjust(fault, advice.level.min(self.watch.cpu.largest), slot, self.mtrrs, frames);
+        if fault.goal_level > Level::Page
             && let Some(grant) = self.large(fault, slot, page)
         {
             return Ok((PfRet::Fixed, FaultReply::Map(grant, 0)));
@@ -75,17 +84,51 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         if leaf.is_some_and(|leaf| leaf.level == Level::Page) && page.frame().is_some() {
             stats.pf_fast += 1;
         }
-        let (grant, more, ahead) = self.small(fault, slot, (page, leaf), advice.around)?;
+        let (grant, more, ahead) = self.small(fault, slot, (page, leaf), advice)?;
         stats.count_ahead(ahead);
         Ok((PfRet::Fixed, FaultReply::Map(grant, more)))
     }
 
-    /// The block of the fault as one large page; `None` when there are no frames for one.
+    /// Nothing is mapped there and nothing shall be. The kernel may remember it, but for the window, which has no entry
+    /// to remember it in.
+    fn no_slot(&self, fault: &PageFault) -> (PfRet, FaultReply) {
+        let generation = match fault.origin {
+            Origin::Vcpu => self.watch.mmio.to_remember(),
+            Origin::Window => 0,
+        };
+        (PfRet::Emulate, FaultReply::Mmio(generation))
+    }
+
+    /// A write through the window: the CPU's log does not see it.
+    fn note_window_write(&mut self, fault: &PageFault, slot: &mut MemSlot, page: Page) -> Result<(), DenyReason> {
+        let logged = slot.flags().contains(SlotFlags::LOG_DIRTY_PAGES) && self.watch.way == Way::Pml;
+        if !logged || fault.origin == Origin::Vcpu || !fault.write() || page.is_large() {
+            return Ok(());
+        }
+        self.note_dirty(slot, slot.offset(fault.gfn())).map_err(|_| DenyReason::OutOfMemory)
+    }
+
+    /// How the frames around the fault lie.
+    fn frames(&self, fault: &PageFault, slot: &MemSlot, page: Page) -> Frames {
+        let first = gigabyte(fault.gfn());
+        if page.is_large()
+            && slot.holds_run(first, GIGABYTE)
+            && let Some(frame) = slot.tree.gigabyte(slot.offset(first), self.machine)
+            && (self.first_pfn + u64::from(frame)).is_multiple_of(GIGABYTE)
+        {
+            return Frames::Gigabyte;
+        }
+        Frames::of(page, slot.tree.block_is_empty(slot.offset(fault.gfn()), self.machine))
+    }
+
+    /// The block of the fault as one large page, or its gigabyte; `None` when there are no frames for one.
     fn large(&mut self, fault: &mut PageFault, slot: &mut MemSlot, page: Page) -> Option<Grant> {
-        let block = level::block(fault.gfn());
+        let block = level::first(fault.gfn(), fault.goal_level);
         let offset = slot.offset(block);
         if !page.is_large() {
-            let frame = self.pool.take_large(self.machine)?;
+            let ready = self.backing.ahead.take();
+            let frame = ready.or_else(|| self.pool.take_large(self.machine))?;
+            self.machine.ask_for_time();
             slot.tree.set_large(offset, frame, self.pool, self.machine).ok()?;
             self.counts.pages_filled += BLOCK;
         }
@@ -96,7 +139,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
             gfn: block,
             pfn,
             count: 1,
-            level: Level::Large,
+            level: fault.goal_level,
             rights: level::large_rights(fault, slot.rights()),
             mem_type: MemType::WriteBack,
             mmu_seq: fault.mmu_seq,
@@ -110,10 +153,10 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         fault: &mut PageFault,
         slot: &mut MemSlot,
         (page, leaf): (Page, Option<Grant>),
-        around: u16,
+        advice: Advice,
     ) -> Result<(Grant, u8, u64), DenyReason> {
         let offset = slot.offset(fault.gfn());
-        let mut window = window(fault.gfn(), u64::from(around));
+        let mut window = window(fault.gfn(), u64::from(advice.around));
         if let Some(leaf) = leaf
             && leaf.level > Level::Page
         {
@@ -125,13 +168,18 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
             // Their frames are there: nobody shall fault 511 times for them.
             window = self::window(fault.gfn(), BLOCK);
         }
-        let page = self.page(slot, fault.gfn()).ok_or(DenyReason::OutOfMemory)?;
-        if fault.write() && slot.flags().contains(SlotFlags::LOG_DIRTY_PAGES) {
-            let noted = slot.tree.note(offset, Note::Dirty, self.pool, self.machine);
-            noted.map_err(|_| DenyReason::OutOfMemory)?;
-        }
+        let page = self.faultin(fault, slot, leaf.as_ref(), advice.zero)?;
         fault.pfn = self.pfn(page);
-        let runs = self.gather(fault.gfn(), fault.mmu_seq, slot, window);
+        let written = if fault.write() { Some(fault.gfn()) } else { None };
+        let mut runs = match advice.stride {
+            0 => self.gather(fault.gfn(), (fault.mmu_seq, written), slot, window),
+            stride => self.gather_stride(fault, slot, (stride, advice.around)),
+        };
+        if let Some(leaf) = leaf
+            && leaf.level == Level::Huge
+        {
+            self.rest_of_gigabyte(fault, slot, &mut runs);
+        }
         let [first, further @ ..] = runs.grants() else { return Err(DenyReason::Internal) };
         for (place, grant) in further.iter().enumerate() {
             self.machine.further(place, grant.claim());
@@ -150,16 +198,74 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         Ok(())
     }
 
-    /// The pages of `window` that the slot holds, from `at` on and then those before, as runs.
-    pub fn gather(&mut self, at: Gfn, mmu_seq: u64, slot: &mut MemSlot, window: Range<u64>) -> Runs {
+    /// A page of a gigabyte was taken away to map some of it small: its other blocks are large pages still.
+    fn rest_of_gigabyte(&mut self, fault: &PageFault, slot: &MemSlot, runs: &mut Runs) {
+        let (first, block) = (gigabyte(fault.gfn()).0, level::block(fault.gfn()).0);
+        for (from, end) in [(first, block), (block + BLOCK, first + GIGABYTE)] {
+            let Some(pfn) = self.pfn(slot.tree.page(slot.offset(Gfn(from)), self.machine)) else { continue };
+            if from < end && slot.holds(Gfn(from)) {
+                let rights = level::large_rights(fault, slot.rights());
+                runs.add_large(Gfn(from), pfn, ((end - from) / BLOCK) as u16, rights, fault.mmu_seq);
+            }
+        }
+    }
+
+    /// What the guest may do with a page for now. `written` is the page whose write is answered: where a write is seen by
+    /// the right to it, only that one gets it.
+    fn rights_of(&self, slot: &MemSlot, page: Page, gfn: Gfn, written: Option<Gfn>) -> Rights {
+        let rights = slot.page_rights(page);
+        if self.is_protected(slot) && written != Some(gfn) { rights.difference(Rights::WRITE) } else { rights }
+    }
+
+    /// Whether a right to write in the EPT says that a page was written.
+    fn is_protected(&self, slot: &MemSlot) -> bool {
+        self.watch.way == Way::WriteProtect && slot.flags().contains(SlotFlags::LOG_DIRTY_PAGES)
+    }
+
+    /// The pages of `window` that the slot holds, from `at` on and then those before, as runs. Where the EPT's rights are
+    /// a record, what is mapped is left as it is.
+    pub fn gather(
+        &mut self,
+        at: Gfn,
+        (mmu_seq, written): (u64, Option<Gfn>),
+        slot: &mut MemSlot,
+        window: Range<u64>,
+    ) -> Runs {
         let mut runs = Runs::default();
         for gfn in (at.0..window.end).chain(window.start..at.0).map(Gfn) {
-            if !slot.holds(gfn) {
+            if !slot.holds(gfn) || gfn != at && self.is_record(slot, gfn) {
                 continue;
             }
             let Some(page) = self.page(slot, gfn) else { continue };
             let Some(pfn) = self.pfn(page) else { continue };
-            if runs.add(gfn, pfn, slot.page_rights(page), mmu_seq) == Room::Full {
+            if runs.add(gfn, pfn, self.rights_of(slot, page, gfn, written), mmu_seq) == Room::Full {
+                break;
+            }
+        }
+        runs
+    }
+
+    /// Whether a page is mapped whose rights say whether it was written.
+    fn is_record(&mut self, slot: &MemSlot, gfn: Gfn) -> bool {
+        self.is_protected(slot) && self.machine.mapped(self.vm, gfn).is_some()
+    }
+
+    /// The page of the fault and those that follow at a distance, as far as its table goes.
+    fn gather_stride(&mut self, fault: &PageFault, slot: &mut MemSlot, (stride, count): (i16, u16)) -> Runs {
+        let (at, table) = (fault.gfn().0, level::block(fault.gfn()));
+        let mut runs = Runs::default();
+        for n in 0..i64::from(count) {
+            let gfn = Gfn(at.wrapping_add_signed(n * i64::from(stride)));
+            if level::block(gfn) != table || !slot.holds(gfn) {
+                break;
+            }
+            if n > 0 && self.is_record(slot, gfn) {
+                continue;
+            }
+            let written = if fault.write() { Some(fault.gfn()) } else { None };
+            let Some(page) = self.page(slot, gfn) else { continue };
+            let Some(pfn) = self.pfn(page) else { continue };
+            if runs.add(gfn, pfn, self.rights_of(slot, page, gfn, written), fault.mmu_seq) == Room::Full {
                 break;
             }
         }
@@ -172,6 +278,10 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         let page = slot.tree.page(offset, self.machine);
         if page.frame().is_some() {
             return Some(page);
+        }
+        if slot.image().is_some() || page.content() != Content::Nothing {
+            // Nobody pays ahead for what must be worked out.
+            return None;
         }
         let page = slot.tree.back(offset, self.pool, self.machine).ok()?;
         self.counts.pages_filled += 1;

@@ -1,16 +1,22 @@
 //! A kernel for tests: it keeps what the replies map, as an EPT would, and the bytes of the frames.
+//!
+//! [`kernel`] is what the pager asks of it, [`guest`] what a guest does with what is mapped.
 
-use crate::machine::{Kernel, Memory, WORDS};
+mod guest;
+mod kernel;
+
+pub(crate) use guest::Seen;
+
+use crate::machine::{Memory, WORDS};
 use crate::policy::Chosen;
 use crate::serve::Pager;
-use core::fmt::Arguments;
-use ipc_proto::fault::{ClaimedReply, Fault, FaultKind, Origin, Qualification};
-use ipc_proto::grant::{ClaimedGrant, Gfn, Gpa, Grant, Level, MemType, Pfn, Rights};
+use ipc_proto::fault::{Fault, FaultKind, Origin, Qualification};
+use ipc_proto::grant::{ClaimedGrant, Gfn, Gpa, Level, Rights};
 use ipc_proto::lifecycle::{Features, Hello};
+use ipc_proto::memop::{Abilities, Harvest, LOG};
 use ipc_proto::refused::Refused;
 use ipc_proto::slot::{Slot, SlotFlags, SlotId, SlotReply, SlotRequest, Space};
 use ipc_proto::version::PROTOCOL;
-use ipc_proto::words::Words;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::string::String;
 use std::vec::Vec;
@@ -23,21 +29,56 @@ pub(crate) const FIRST_PFN: u64 = 0x1000;
 pub(crate) enum Asked {
     Unmap(u64, u64),
     Protect(u64, u64, Rights),
+    Harvest(u64, u64, Harvest),
 }
 
-#[derive(Default)]
+/// What the CPU goes by and leaves behind, of one page that is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Trace {
+    /// The rights of the CPU: the granted ones, but for those that a harvest has taken.
+    pub allowed: Rights,
+    pub accessed: bool,
+    pub dirty: bool,
+}
+
+/// Pages of one size: gfn to pfn and granted rights.
+pub(crate) type Pages = BTreeMap<u64, (u64, Rights)>;
+
 pub(crate) struct FakeMachine {
+    /// The content of frames; an empty one is all zeros.
     frames: HashMap<u32, Vec<u32>>,
     /// gfn to pfn and rights of small pages, of VM 0.
-    pub ept: BTreeMap<u64, (u64, Rights)>,
+    pub ept: Pages,
     /// The same of large pages.
-    pub large: BTreeMap<u64, (u64, Rights)>,
-    /// Blocks that have a table for small pages; the kernel keeps one for ever, unless it `prunes`.
+    pub large: Pages,
+    /// The same of pages of a gigabyte.
+    pub huge: Pages,
+    /// By the first gfn of a page, whatever its size.
+    pub traces: BTreeMap<u64, Trace>,
+    /// Blocks that have a table for small pages.
     tables: BTreeSet<u64>,
-    /// The kernel frees a table when nothing is left in it.
-    pub prunes: bool,
+    /// Gigabytes that have a table for large pages.
+    directories: BTreeSet<u64>,
+    /// The kernel keeps tables for ever.
+    pub hoards: bool,
+    /// Pages whose accesses the VM's server emulates, with the generation of the slots at that time.
+    pub mmio: BTreeMap<u64, u64>,
+    pub generation: u64,
+    /// What the window shows for writing though the log is on.
+    shown: BTreeSet<u64>,
+    /// What the CPU has logged; `None` while it does not.
+    pub log: Option<Vec<u64>>,
+    /// How much the CPU can log before it must be taken.
+    pub log_size: usize,
+    pub abilities: Abilities,
+    pub largest: Level,
+    /// Faults that the kernel mended by itself.
+    pub mended: u64,
+    pub invepts: u64,
     /// The pager's message page: further grants of the reply.
     message: BTreeMap<usize, ClaimedGrant>,
+    /// The same page after a harvest.
+    harvested: Vec<u64>,
     /// Frames that were given for tables.
     pub donated: u64,
     /// How many `Map` operations the kernel has tables for; `None` for enough.
@@ -45,189 +86,106 @@ pub(crate) struct FakeMachine {
     pub asked: Vec<Asked>,
     /// The kernel refuses the next operation with this.
     pub refuse: Option<Refused>,
+    /// The same, after so many more that it does.
+    pub refuse_after: Option<(u32, Refused)>,
     pub stats: Vec<(String, u64)>,
     pub mmu_seq: u64,
     pub cleared: u64,
+    /// How often the pool asked for time.
+    pub asked_for_time: u32,
+    /// The boot modules of the pager.
+    pub images: Vec<Vec<u8>>,
+    /// Tokens that were said to be ready.
+    pub ready: Vec<u64>,
+    /// When the pager asked for a notice.
+    pub wake: Option<u64>,
+    /// What time it is.
+    pub tsc: u64,
+}
+
+impl Default for FakeMachine {
+    fn default() -> Self {
+        Self {
+            frames: HashMap::new(),
+            ept: Pages::new(),
+            large: Pages::new(),
+            huge: Pages::new(),
+            traces: BTreeMap::new(),
+            tables: BTreeSet::new(),
+            directories: BTreeSet::new(),
+            hoards: false,
+            mmio: BTreeMap::new(),
+            generation: 0,
+            shown: BTreeSet::new(),
+            log: None,
+            log_size: LOG,
+            abilities: Abilities::all(),
+            largest: Level::Huge,
+            mended: 0,
+            invepts: 0,
+            message: BTreeMap::new(),
+            harvested: Vec::new(),
+            donated: 0,
+            tables_left: None,
+            asked: Vec::new(),
+            refuse: None,
+            refuse_after: None,
+            stats: Vec::new(),
+            mmu_seq: 0,
+            cleared: 0,
+            asked_for_time: 0,
+            images: Vec::new(),
+            ready: Vec::new(),
+            wake: None,
+            tsc: 0,
+        }
+    }
 }
 
 impl FakeMachine {
     /// Makes every frame hold rubbish, as memory does at boot.
     fn page(&self, frame: u32, index: usize) -> u32 {
-        self.frames.get(&frame).map_or(0xdead_beef, |words| words[index])
+        self.frames.get(&frame).map_or(0xdead_beef, |words| words.get(index).copied().unwrap_or(0))
     }
 
-    /// Does what an accepted reply does; hands back the first grant.
-    pub(crate) fn install(&mut self, words: &Words) -> Option<Grant> {
-        self.apply(words).expect("a reply that is accepted")
-    }
-
-    /// What the kernel does with a reply: the first grant, or why it was refused.
-    pub(crate) fn apply(&mut self, words: &Words) -> Result<Option<Grant>, Refused> {
-        match ClaimedReply::from_words(words).expect("a reply of this version") {
-            ClaimedReply::Map(claim, more) => {
-                let grant = claim.typed().expect("a grant that is one");
-                self.grant(&grant)?;
-                for place in 0..usize::from(more) {
-                    let claim = self.message.remove(&place).expect("a further grant where it was announced");
-                    self.grant(&claim.typed().expect("a grant that is one"))?;
-                }
-                Ok(Some(grant))
-            }
-            ClaimedReply::Mmio | ClaimedReply::Retry | ClaimedReply::Pending(_) | ClaimedReply::Deny(_) => Ok(None),
+    /// The pages of one size.
+    fn pages(&mut self, level: Level) -> &mut Pages {
+        match level {
+            Level::Page => &mut self.ept,
+            Level::Large => &mut self.large,
+            Level::Huge => &mut self.huge,
         }
-    }
-
-    /// Checks a grant as the kernel's `decode` does, and installs it. Says how many frames are mapped more.
-    fn grant(&mut self, grant: &Grant) -> Result<u64, Refused> {
-        let size = grant.level.frames();
-        assert_eq!((grant.gfn.0 | grant.pfn.0) % size, 0, "gfn and pfn are multiples of the page");
-        assert!((grant.gfn.0 / size) % 512 + u64::from(grant.count) <= 512, "a run lies in one table");
-        assert!((1..=512).contains(&grant.count) && grant.pfn.0 >= FIRST_PFN);
-        if grant.mmu_seq != self.mmu_seq {
-            return Err(Refused::Stale);
-        }
-        let block = grant.gfn.0 & !511;
-        match grant.level {
-            Level::Page if self.large.contains_key(&block) => return Err(Refused::LargePageThere),
-            Level::Large if self.tables.contains(&block) => return Err(Refused::TablesThere),
-            Level::Page | Level::Large => {}
-            Level::Huge => return Err(Refused::BadLevel),
-        }
-        let ept = if grant.level == Level::Page { &mut self.ept } else { &mut self.large };
-        let mut added = 0;
-        for n in 0..u64::from(grant.count) {
-            let before = ept.insert(grant.gfn.0 + n * size, (grant.pfn.0 + n * size, grant.rights));
-            added += if before.is_none() { size } else { 0 };
-        }
-        if grant.level == Level::Page {
-            self.tables.insert(block);
-        }
-        Ok(added)
-    }
-
-    /// The reply was never sent: what was written for it does not count.
-    pub(crate) fn drop_message(&mut self) {
-        self.message.clear();
-    }
-
-    /// The frame behind `gfn` and what the guest may do with it.
-    pub(crate) fn leaf(&self, gfn: u64) -> Option<(u64, Rights)> {
-        let large = || self.large.get(&(gfn & !511)).map(|(pfn, rights)| (pfn + gfn % 512, *rights));
-        self.ept.get(&gfn).copied().or_else(large)
-    }
-
-    /// What the guest reads from word `index` of page `gfn`.
-    pub(crate) fn guest_word(&self, gfn: u64, index: usize) -> u32 {
-        let (pfn, _) = self.leaf(gfn).expect("it is mapped");
-        self.page((pfn - FIRST_PFN) as u32, index)
-    }
-
-    /// The guest writes word `index` of page `gfn`.
-    pub(crate) fn guest_write(&mut self, gfn: u64, index: usize, value: u32) {
-        let (pfn, rights) = self.leaf(gfn).expect("it is mapped");
-        assert!(rights.contains(Rights::WRITE));
-        self.set_word((pfn - FIRST_PFN) as u32, index, value);
-    }
-
-    /// Large pages that reach beyond a range are refused, as the kernel does.
-    fn check_edges(&self, first: u64, pages: u64) -> Result<(), Refused> {
-        let cut = |gfn: u64| {
-            let block = gfn & !511;
-            self.large.contains_key(&block) && (block < first || block + 512 > first + pages)
-        };
-        if cut(first) || cut(first + pages - 1) { Err(Refused::LargePageThere) } else { Ok(()) }
-    }
-
-    fn refused(&mut self) -> Result<(), Refused> {
-        self.refuse.take().map_or(Ok(()), Err)
     }
 }
 
 impl Memory for FakeMachine {
     fn clear(&mut self, frame: u32) {
         self.cleared += 1;
-        self.frames.insert(frame, std::vec![0; WORDS]);
+        self.frames.insert(frame, Vec::new());
     }
 
     fn word(&self, frame: u32, index: usize) -> u32 {
         self.page(frame, index)
     }
 
+    fn ask_for_time(&mut self) {
+        self.asked_for_time += 1;
+    }
+
     fn set_word(&mut self, frame: u32, index: usize, value: u32) {
-        self.frames.entry(frame).or_insert_with(|| std::vec![0xdead_beef; WORDS])[index] = value;
+        let words = self.frames.entry(frame).or_insert_with(|| std::vec![0xdead_beef; WORDS]);
+        words.resize(WORDS, 0);
+        words[index] = value;
     }
-}
 
-impl Kernel for FakeMachine {
-    fn unmap(&mut self, _: usize, first: Gfn, pages: u64) -> Result<u64, Refused> {
-        self.asked.push(Asked::Unmap(first.0, pages));
-        self.refused()?;
-        self.check_edges(first.0, pages)?;
-        self.mmu_seq += 1;
-        let before = self.ept.len() + 512 * self.large.len();
-        self.ept.retain(|gfn, _| gfn.wrapping_sub(first.0) >= pages);
-        self.large.retain(|gfn, _| gfn.wrapping_sub(first.0) >= pages);
-        if self.prunes {
-            let ept = &self.ept;
-            self.tables.retain(|block| ept.range(block..&(block + 512)).next().is_some());
+    fn read_image(&mut self, image: u8, page: u64, frame: u32) -> bool {
+        let Some(bytes) = self.images.get(usize::from(image)) else { return false };
+        let mut content = [0; 4096];
+        for (to, from) in content.iter_mut().zip(bytes.iter().skip(page as usize * 4096)) {
+            *to = *from;
         }
-        Ok((before - self.ept.len() - 512 * self.large.len()) as u64)
-    }
-
-    fn protect(&mut self, _: usize, first: Gfn, pages: u64, keep: Rights) -> Result<u64, Refused> {
-        self.asked.push(Asked::Protect(first.0, pages, keep));
-        self.refused()?;
-        self.check_edges(first.0, pages)?;
-        self.mmu_seq += 1;
-        let mut changed = 0;
-        let leaves = self.ept.iter_mut().chain(self.large.iter_mut());
-        for (_, (_, rights)) in leaves.filter(|(gfn, _)| gfn.wrapping_sub(first.0) < pages) {
-            changed += u64::from(!keep.contains(*rights));
-            *rights = rights.intersection(keep);
-        }
-        Ok(changed)
-    }
-
-    fn map(&mut self, _: usize, grant: &Grant) -> Result<u64, Refused> {
-        self.refused()?;
-        if self.tables_left == Some(0) {
-            return Err(Refused::NoTables);
-        }
-        self.tables_left = self.tables_left.map(|left| left - 1);
-        self.grant(grant)
-    }
-
-    fn donate(&mut self, _: usize, _: u64, count: u64) -> Result<(), Refused> {
-        self.donated += count;
-        self.tables_left = self.tables_left.map(|left| left + count);
-        Ok(())
-    }
-
-    fn mapped(&mut self, _: usize, gfn: Gfn) -> Option<Grant> {
-        let of = |gfn: u64, level, (pfn, rights): (u64, Rights)| Grant {
-            gfn: Gfn(gfn),
-            pfn: Pfn(pfn),
-            count: 1,
-            level,
-            rights,
-            mem_type: MemType::WriteBack,
-            mmu_seq: 0,
-        };
-        let block = gfn.0 & !511;
-        let large = self.large.get(&block).map(|leaf| of(block, Level::Large, *leaf));
-        self.ept.get(&gfn.0).map(|leaf| of(gfn.0, Level::Page, *leaf)).or(large)
-    }
-
-    fn mmu_seq(&mut self, _: usize) -> Option<u64> {
-        Some(self.mmu_seq)
-    }
-
-    fn further(&mut self, place: usize, claim: ClaimedGrant) {
-        self.message.insert(place, claim);
-    }
-
-    fn stat(&mut self, key: Arguments<'_>, value: u64) {
-        self.stats.push((std::format!("{key}"), value));
+        self.write(frame, &content);
+        true
     }
 }
 

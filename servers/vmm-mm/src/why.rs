@@ -1,44 +1,42 @@
-//! "Why did this address fault?": everything that the pager and the kernel's ledger know of it, as log lines.
+//! "Why did this address fault?": everything that the pager and the kernel's ledger know of it, as lines.
 
 use crate::history::History;
 use crate::machine::{Kernel, Memory};
 use crate::memslot::{MemSlot, MemSlots};
 use crate::store::Note;
+use crate::tell::Listener;
 use ipc_proto::grant::{Gpa, Pfn};
 use ipc_proto::slot::Space;
 
-/// Prints what is known of `gpa` in VM `vm`; the answers about its page are marked.
+/// Tells what is known of `gpa` in VM `vm`; the answers about its page are marked.
 pub fn explain<M: Memory + Kernel>(
     vm: usize,
     slots: &mut MemSlots,
     history: &History,
     (gpa, first_pfn): (Gpa, u64),
     machine: &mut M,
+    listener: &mut impl Listener,
 ) {
     let gfn = gpa.gfn();
     let generation = slots.generation();
-    log::info!("vm {vm}: gpa {:#x}, gfn {:#x}, generation {generation} of the slots", gpa.0, gfn.0);
+    listener.say(format_args!("vm {vm}: gpa {:#x}, gfn {:#x}, generation {generation} of the slots", gpa.0, gfn.0));
     for space in [Space::Normal, Space::Smm] {
         match slots.lookup(space, gfn) {
-            Some(slot) => explain_slot(space, slot, (gpa, first_pfn), machine),
-            None => log::info!("  {space:?}: no slot holds it"),
+            Some(slot) => explain_slot(space, slot, (gpa, first_pfn), machine, listener),
+            None => listener.say(format_args!("  {space:?}: no slot holds it")),
         }
     }
     match machine.mapped(vm, gfn) {
-        Some(leaf) => log::info!(
+        Some(leaf) => listener.say(format_args!(
             "  ledger: gfn {:#x} -> pfn {:#x}, {:?}, {:?}, {:?}",
-            leaf.gfn.0,
-            leaf.pfn.0,
-            leaf.level,
-            leaf.rights,
-            leaf.mem_type
-        ),
-        None => log::info!("  ledger: nothing is mapped there"),
+            leaf.gfn.0, leaf.pfn.0, leaf.level, leaf.rights, leaf.mem_type
+        )),
+        None => listener.say(format_args!("  ledger: nothing is mapped there")),
     }
-    log::info!("  mmu_seq: {:?}", machine.mmu_seq(vm));
+    listener.say(format_args!("  mmu_seq: {:?}", machine.mmu_seq(vm)));
     for (number, answer) in history.iter() {
         let mark = if answer.gpa.gfn() == gfn { '*' } else { ' ' };
-        log::info!(
+        listener.say(format_args!(
             " {mark}answer {number}: {:?} {} gpa {:#x} tried and allowed {:?}, slot {:?}, mmu_seq {}: {:?}",
             answer.origin,
             answer.vcpu,
@@ -47,21 +45,27 @@ pub fn explain<M: Memory + Kernel>(
             answer.slot.map(|id| id.0),
             answer.mmu_seq,
             answer.result
-        );
+        ));
     }
 }
 
-fn explain_slot(space: Space, slot: &MemSlot, (gpa, first_pfn): (Gpa, u64), memory: &impl Memory) {
+fn explain_slot(
+    space: Space,
+    slot: &MemSlot,
+    (gpa, first_pfn): (Gpa, u64),
+    memory: &impl Memory,
+    listener: &mut impl Listener,
+) {
     let page = slot.tree.page(slot.offset(gpa.gfn()), memory);
-    log::info!(
+    listener.say(format_args!(
         "  {space:?}: slot {} of {} pages from gfn {:#x}, {:?}, {:?}",
         slot.id().0,
         slot.pages(),
         slot.base().0,
         slot.flags(),
         slot.state()
-    );
+    ));
     let frame = page.frame().map(|index| Pfn(first_pfn + u64::from(index)).0);
     let notes = [Note::Dirty, Note::Tracked].map(|note| page.has(note).then_some(note));
-    log::info!("  its page: pfn {frame:x?}, part of a large one: {}, notes {notes:?}", page.is_large());
+    listener.say(format_args!("  its page: pfn {frame:x?}, part of a large one: {}, notes {notes:?}", page.is_large()));
 }

@@ -36,7 +36,7 @@ macro_rules! timed {
 
 /// The same once more, between two marks for the debugger.
 macro_rules! traced {
-    ($what:literal, $instruction:literal, $address:expr, $port:expr) => {{
+    ($what:expr, $instruction:literal, $address:expr, $port:expr) => {{
         guests::line!("bench: traced {}", $what);
         // SAFETY: as in `timed`; the marks exchange a register with itself.
         unsafe {
@@ -60,6 +60,11 @@ pub fn read_first(address: Address) -> u64 {
 /// A first access that writes.
 pub fn write_first(address: Address) -> u64 {
     timed!("mov [r8], r8", address, 0u16)
+}
+
+/// A write for the debugger; `what` is its name.
+pub fn write_traced(what: &str, address: Address) {
+    traced!(what, "mov [r8], r8", address, 0u16);
 }
 
 /// What leaves the guest whenever it is done. CPUID gives up RBX, which the compiler keeps for itself: two moves more,
@@ -104,8 +109,8 @@ pub fn touches(clock: &Clock) {
 /// Everything once more, for the debugger.
 pub fn traces(ram: u64) {
     let fresh = FIRST + TABLES * TABLE;
-    traced!("first_touch_no_table", "mov [r8], r8", fresh, 0u16);
-    traced!("first_touch", "mov [r8], r8", fresh + PAGE, 0u16);
+    write_traced("first_touch_no_table", fresh);
+    write_traced("first_touch", fresh + PAGE);
     traced!("cpuid", "mov r9, rbx\ncpuid\nmov rbx, r9", 0u64, 0u16);
     traced!("out", "out dx, al", 0u64, SCRATCH);
     traced!("mmio_read", "mov r9d, [r8]", ram + ABOVE, 0u16);

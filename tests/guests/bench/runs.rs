@@ -21,20 +21,48 @@ fn main(_ram: u64) -> ! {
     let clock = samples::Clock::calibrate();
     let pages = |first: u64, step: u64| (first..first + plan::LENGTH).step_by((step * PAGE) as usize);
     // The tables first: what is timed finds them there.
-    [plan::SINGLE, plan::AROUND, plan::RETRIED].into_iter().for_each(|first| _ = act::write_first(first));
+    let tables = [plan::SINGLE, plan::AROUND, plan::RETRIED, plan::PROTECTED];
+    tables.into_iter().for_each(|first| _ = act::write_first(first));
     for (what, first, step) in
         [("single", plan::SINGLE, 1), ("around", plan::AROUND, plan::RUN), ("retried", plan::RETRIED, 1)]
     {
         let mut samples = samples::Samples::of(what, &clock);
-        pages(first, step).skip(1).for_each(|address| samples.add(act::write_first(address)));
+        // The last one is the debugger's.
+        pages(first, step).skip(1).take(510).for_each(|address| samples.add(act::write_first(address)));
         samples.print();
     }
+    let last = |first: u64| first + plan::LENGTH - PAGE;
+    act::write_traced("single", last(plan::SINGLE));
+    act::write_traced("retried", last(plan::RETRIED));
     let mut mapped = samples::Samples::of("mapped_around", &clock);
     pages(plan::AROUND, 1).for_each(|address| mapped.add(act::write_first(address)));
     mapped.print();
     let _ = act::write_first(plan::BULK);
+    protected(&clock);
+    let mut large = samples::Samples::of("large", &clock);
+    (plan::LARGE..plan::END).step_by(plan::LENGTH as usize).for_each(|address| large.add(act::write_first(address)));
+    large.print();
+    let inside = last(plan::LARGE);
+    assert!(act::write_first(inside) < 100, "the whole large page is mapped");
     guests::line!("bench: done");
     guests::port::end(0)
+}
+
+/// Writes to pages whose right to write was taken away as for a dirty log, once they are mapped.
+#[cfg(target_os = "none")]
+fn protected(clock: &samples::Clock) {
+    use guests::memory::PAGE;
+    let pages = || (plan::PROTECTED..plan::PROTECTED + plan::LENGTH).step_by(PAGE as usize);
+    pages().for_each(|address| guests::memory::write(address, address));
+    let _ = act::write_first(plan::TRIGGER);
+    assert!(pages().all(|address| guests::memory::read::<u64>(address) == address), "what is protected can be read");
+    let mut fixed = samples::Samples::of("write_protected", clock);
+    pages().take(511).for_each(|address| fixed.add(act::write_first(address)));
+    fixed.print();
+    act::write_traced("write_protected", plan::PROTECTED + plan::LENGTH - PAGE);
+    let mut again = samples::Samples::of("writable_again", clock);
+    pages().for_each(|address| again.add(act::write_first(address)));
+    again.print();
 }
 
 /// On the host there is nothing to run.

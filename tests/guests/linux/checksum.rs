@@ -13,6 +13,8 @@ mod ram;
 
 #[cfg(target_os = "none")]
 use call::say;
+#[cfg(target_os = "none")]
+use pattern::Fill;
 
 /// So much of RAM is filled, in percent: what is promised is 70.
 #[cfg(target_os = "none")]
@@ -27,6 +29,8 @@ fn main() -> i32 {
         say!("checksum: FAILED: /proc does not tell how much memory there is");
         return 2;
     };
+    let mut line = [0; 1024];
+    let fill = Fill::from_command_line(call::read_file(b"/proc/cmdline\0", &mut line).unwrap_or_default());
     let pages = (ram * PERCENT / 100).min(available.saturating_sub(LEFT)) / 4;
     say!("checksum: {pages} pages of 4 KiB, {} % of {ram} KiB of RAM", pages * 400 / ram);
     let Some(words) = call::map(pages as usize * 4096) else {
@@ -34,8 +38,8 @@ fn main() -> i32 {
         return 2;
     };
     for pass in 1..=2 {
-        let written = pattern::fill(words, pass);
-        match pattern::verify(words, pass) {
+        let written = pattern::fill(words, pass, fill);
+        match pattern::verify(words, pass, fill) {
             Ok(read) if read == written => say!("checksum pass {pass} ok {read:016x} pages={pages}"),
             Ok(read) => {
                 say!("checksum pass {pass} FAILED: {written:016x} written, {read:016x} read");

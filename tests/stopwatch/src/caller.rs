@@ -17,6 +17,10 @@ pub fn main(task: &rt::Task) -> ! {
             panic!("the call was refused: {refused}");
         }
     }
+    crate::mark::mark();
+    let answered = rt::send(handle::pager(vm), 0);
+    crate::mark::mark();
+    assert!(answered.is_ok(), "the call for the debugger was refused: {answered:?}");
     ticks.sort_unstable();
     rt::stat(format_args!("call_reply.min"), ticks[0]);
     rt::stat(format_args!("call_reply.p50"), ticks[CALLS / 2]);

@@ -2,9 +2,9 @@
 
 use core::fmt::Arguments;
 use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Rights};
-use ipc_proto::memop::MemOp;
+use ipc_proto::memop::{Harvest, MemOp};
 use ipc_proto::refused::Refused;
-use vmm_mm::machine::{Kernel, Memory};
+use vmm_mm::machine::{Cpu, Kernel, LogSwitch, Memory};
 
 /// Its frames begin at this pfn.
 pub struct Machine {
@@ -23,6 +23,11 @@ impl Memory for Machine {
 
     fn set_word(&mut self, frame: u32, index: usize, value: u32) {
         rt::frame(self.first_pfn + u64::from(frame)).set_word(index, value);
+    }
+
+    /// The stopwatch has no boot modules.
+    fn read_image(&mut self, _: u8, _: u64, _: u32) -> bool {
+        false
     }
 }
 
@@ -44,15 +49,52 @@ impl Kernel for Machine {
         rt::donate(vm, first, count)
     }
 
-    fn mapped(&mut self, vm: usize, gfn: Gfn) -> Option<Grant> {
+    fn next_mapped(&mut self, vm: usize, gfn: Gfn) -> Option<Grant> {
         let [first, pfn, shape, ..] = rt::mem_op(vm, MemOp::Read, [gfn.0, 0, 0, 0]).ok()?;
         let shape = shape & !(3 << 32);
-        let leaf = ClaimedGrant { shape, gfn: first, pfn, mmu_seq: 0 }.typed().ok()?;
-        (gfn.0.wrapping_sub(first) < leaf.level.frames()).then_some(leaf)
+        ClaimedGrant { shape, gfn: first, pfn, mmu_seq: 0 }.typed().ok()
+    }
+
+    fn cpu(&mut self, vm: usize) -> Option<Cpu> {
+        rt::mem_op(vm, MemOp::Info, [0; 4]).ok().map(|words| Cpu::from_word(words[3]))
+    }
+
+    fn harvest(&mut self, vm: usize, first: Gfn, frames: u64, mode: Harvest) -> Result<u64, Refused> {
+        rt::mem_op(vm, MemOp::Harvest, [first.0, frames, mode as u64, 0]).map(|words| words[0])
+    }
+
+    fn harvested(&self, word: usize) -> u64 {
+        let mut bytes = [0; 8];
+        rt::read_message_at(word * 8, &mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    fn generation(&mut self, vm: usize, generation: u64) -> Result<(), Refused> {
+        rt::mem_op(vm, MemOp::Generation, [generation, 0, 0, 0]).map(|_| ())
+    }
+
+    fn set_log(&mut self, vm: usize, log: LogSwitch) -> Result<(), Refused> {
+        let on = match log {
+            LogSwitch::On => 1,
+            LogSwitch::Off => 0,
+        };
+        rt::mem_op(vm, MemOp::SetLog, [on, 0, 0, 0]).map(|_| ())
     }
 
     fn mmu_seq(&mut self, vm: usize) -> Option<u64> {
         rt::mem_op(vm, MemOp::Info, [0; 4]).ok().map(|words| words[0])
+    }
+
+    fn ready(&mut self, vm: usize, token: u64) -> Result<(), Refused> {
+        rt::mem_op(vm, MemOp::Ready, [token, 0, 0, 0]).map(|_| ())
+    }
+
+    fn now(&mut self) -> u64 {
+        rt::tsc()
+    }
+
+    fn wake_at(&mut self, tsc: u64) {
+        rt::timer(tsc);
     }
 
     fn further(&mut self, place: usize, claim: ClaimedGrant) {

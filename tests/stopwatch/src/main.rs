@@ -9,6 +9,8 @@ mod caller;
 #[cfg(target_os = "none")]
 mod machine;
 #[cfg(target_os = "none")]
+mod mark;
+#[cfg(target_os = "none")]
 mod pager;
 #[cfg(target_os = "none")]
 mod plan;

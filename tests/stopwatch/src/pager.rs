@@ -4,7 +4,7 @@ use crate::machine::Machine;
 use crate::plan;
 use ipc_proto::fault::{Fault, FaultReply, Origin, TopUp};
 use ipc_proto::grant::{Gfn, Grant, Level, MemType, Pfn, Rights};
-use ipc_proto::memop::MemOp;
+use ipc_proto::memop::{Harvest, MemOp};
 use ipc_proto::words::Words;
 use rt::Received;
 use spin::Mutex;
@@ -12,20 +12,26 @@ use vmm_mm::control::{MESSAGE, REPLY};
 use vmm_mm::policy::Chosen;
 use vmm_mm::serve::Pager;
 
-/// A frame for each page of the ranges, kept from the library.
-const OWN: u64 = (plan::END - plan::SINGLE) >> 12;
+/// A frame for each page of the ranges, and as many as may be needed for large pages to be aligned; kept from the library.
+const OWN: u64 = ((plan::END - plan::SINGLE) >> 12) + LARGE;
+/// Frames of a large page.
+const LARGE: u64 = Level::Large.frames();
 
 /// Too large for the stack. Locked once, by the only thread, for as long as the server lives.
 static PAGER: Mutex<Pager> = Mutex::new(Pager::empty());
 
 /// What belongs to the ranges.
 struct Ranges {
-    /// The frame of the first page.
+    /// The frame of the first page, but for large pages.
     first_pfn: u64,
+    /// The first frame of the first large page.
+    first_large: u64,
     /// The page that is being retried, and how often it was.
     retried: (u64, u32),
     /// Whether all pages of [`plan::BULK`] have been mapped and unmapped.
     timed: Timed,
+    /// Whether those of [`plan::PROTECTED`] have been protected.
+    protected: Timed,
 }
 
 #[derive(PartialEq, Eq)]
@@ -41,7 +47,9 @@ pub fn main(task: &rt::Task) -> ! {
     let policy = Chosen::by_name("demand").expect("vmm-mm has it");
     let shared = task.info.frames - OWN;
     pager.open(task.info.first_pfn, shared, task.info.guest_physical_bits, policy, &mut machine);
-    let mut ranges = Ranges { first_pfn: task.info.first_pfn + shared, retried: (0, 0), timed: Timed::NotYet };
+    let first_pfn = task.info.first_pfn + shared;
+    let first_large = (first_pfn + ((plan::SMALL_END - plan::SINGLE) >> 12)).next_multiple_of(LARGE);
+    let mut ranges = Ranges { first_pfn, first_large, retried: (0, 0), timed: Timed::NotYet, protected: Timed::NotYet };
     let mut next = rt::receive();
     loop {
         next = match next {
@@ -84,9 +92,17 @@ impl Ranges {
         if gpa < plan::BULK {
             return Some(self.retry(fault, page));
         }
-        if self.timed == Timed::NotYet {
+        if gpa >= plan::LARGE {
+            return Some(self.map_large(fault));
+        }
+        if gpa < plan::PROTECTED && self.timed == Timed::NotYet {
             self.timed = Timed::Done;
             self.time(fault);
+            return Some(FaultReply::Retry);
+        }
+        if gpa >= plan::TRIGGER && self.protected == Timed::NotYet {
+            self.protected = Timed::Done;
+            protect(fault);
             return Some(FaultReply::Retry);
         }
         Some(self.map(fault, page, 1))
@@ -104,6 +120,12 @@ impl Ranges {
         FaultReply::Map(self.grant(page, count, fault.mmu_seq), 0)
     }
 
+    const fn map_large(&self, fault: &Fault) -> FaultReply {
+        let page = (fault.gpa.0 >> 12) & !(LARGE - 1);
+        let pfn = self.first_large + page - (plan::LARGE >> 12);
+        FaultReply::Map(Grant { pfn: Pfn(pfn), level: Level::Large, ..self.grant(page, 1, fault.mmu_seq) }, 0)
+    }
+
     const fn grant(&self, page: u64, count: u64, mmu_seq: u64) -> Grant {
         Grant {
             gfn: Gfn(page),
@@ -116,24 +138,57 @@ impl Ranges {
         }
     }
 
-    /// Maps and unmaps one page and then all pages of [`plan::BULK`]; the first map brings the table.
+    /// Maps and unmaps one page and then all pages of [`plan::BULK`]; the first map brings the table. Then the same for the
+    /// debugger.
     fn time(&self, fault: &Fault) {
-        let vm = usize::from(fault.vm);
-        let first = plan::BULK >> 12;
         let pages = plan::LENGTH >> 12;
         for (what, count) in [("first", 1), ("one", 1), ("run", pages)] {
-            let seq = rt::mem_op(vm, MemOp::Info, [0; 4]).map_or(0, |words| words[0]);
-            let claim = self.grant(first, count, seq).claim();
-            let start = rt::tsc();
-            let mapped = rt::mem_op(vm, MemOp::Map, [claim.shape, claim.gfn, claim.pfn, claim.mmu_seq]);
-            let middle = rt::tsc();
-            let unmapped = rt::mem_op(vm, MemOp::Unmap, [first, count, 0, 0]);
-            let end = rt::tsc();
-            if mapped.map(|words| words[0]) != Ok(count) || unmapped.map(|words| words[0]) != Ok(count) {
-                panic!("{what}: mapped {mapped:?}, unmapped {unmapped:?}, not {count}");
-            }
-            rt::stat(format_args!("map.{what}"), middle - start);
-            rt::stat(format_args!("unmap.{what}"), end - middle);
+            let (mapped, unmapped) = (self.map_unasked(fault, count, rt::tsc), unmap(fault, count, rt::tsc));
+            rt::stat(format_args!("map.{what}"), mapped);
+            rt::stat(format_args!("unmap.{what}"), unmapped);
         }
+        self.map_unasked(fault, pages, marked);
+        unmap(fault, pages, marked);
     }
+
+    /// Maps `count` pages of [`plan::BULK`]; says the difference of what `clock` says before and after.
+    #[inline(always)]
+    fn map_unasked(&self, fault: &Fault, count: u64, clock: fn() -> u64) -> u64 {
+        let vm = usize::from(fault.vm);
+        let seq = rt::mem_op(vm, MemOp::Info, [0; 4]).map_or(0, |words| words[0]);
+        let claim = self.grant(plan::BULK >> 12, count, seq).claim();
+        let start = clock();
+        let mapped = rt::mem_op(vm, MemOp::Map, [claim.shape, claim.gfn, claim.pfn, claim.mmu_seq]);
+        let end = clock();
+        assert_eq!(mapped.map(|words| words[0]), Ok(count), "pages mapped");
+        end - start
+    }
+}
+
+/// Unmaps `count` pages of [`plan::BULK`], as [`Ranges::map_unasked`] maps them.
+#[inline(always)]
+fn unmap(fault: &Fault, count: u64, clock: fn() -> u64) -> u64 {
+    let start = clock();
+    let unmapped = rt::mem_op(usize::from(fault.vm), MemOp::Unmap, [plan::BULK >> 12, count, 0, 0]);
+    let end = clock();
+    assert_eq!(unmapped.map(|words| words[0]), Ok(count), "pages unmapped");
+    end - start
+}
+
+/// Takes the CPU's right to write from every page of [`plan::PROTECTED`].
+fn protect(fault: &Fault) {
+    let pages = plan::LENGTH >> 12;
+    let arguments = [plan::PROTECTED >> 12, pages, Harvest::WriteProtect as u64, 0];
+    let start = rt::tsc();
+    let harvested = rt::mem_op(usize::from(fault.vm), MemOp::Harvest, arguments);
+    let end = rt::tsc();
+    assert_eq!(harvested.map(|words| words[0]), Ok(pages), "pages that could be written");
+    rt::stat(format_args!("harvest.run"), end - start);
+}
+
+/// A mark for the debugger, in place of a clock.
+#[inline(always)]
+fn marked() -> u64 {
+    crate::mark::mark();
+    0
 }

@@ -10,8 +10,18 @@ pub const AROUND: u64 = SINGLE + LENGTH;
 pub const RETRIED: u64 = AROUND + LENGTH;
 /// At the first fault all pages are mapped and unmapped, and each call is timed by the pager.
 pub const BULK: u64 = RETRIED + LENGTH;
+/// Each fault is answered with its page, until the first fault in [`TRIGGER`].
+pub const PROTECTED: u64 = BULK + LENGTH;
+/// At the first fault the CPU's right to write is taken from all pages of [`PROTECTED`], as for a dirty log.
+pub const TRIGGER: u64 = PROTECTED + LENGTH;
+/// Behind the last range of small pages.
+pub const SMALL_END: u64 = TRIGGER + LENGTH;
+/// Each fault is answered with the 2 MiB around it: [`LARGES`] of them.
+pub const LARGE: u64 = SMALL_END;
+/// Large pages there.
+pub const LARGES: u64 = 8;
 /// Behind the last range.
-pub const END: u64 = BULK + LENGTH;
+pub const END: u64 = LARGE + LARGES * LENGTH;
 
 /// Pages around a fault.
 pub const RUN: u64 = 16;

@@ -2,6 +2,7 @@
 
 use super::{Boot, Why, why};
 use crate::arch::boot_memory::BootFrames;
+use crate::arch::cpu;
 use crate::arch::door::TrapFrame;
 use crate::arch::paging::Space;
 use crate::arch::vmx::root::{EptCapabilities, guest_physical_bits};
@@ -66,6 +67,7 @@ impl Boot {
             modules: Vec::new(),
             vms: self.vms_of(task),
             guest_physical_bits: guest_physical_bits(),
+            fast_strings: cpu::fast_strings(),
         };
         let modules = self.modules_of(task)?;
         let mut builder = Builder { frames: &mut self.frames, memory: &self.memory, root };
@@ -150,6 +152,10 @@ impl Boot {
                 pool: Mutex::default(),
                 mmu_seq: AtomicU64::new(1),
                 mapped: AtomicU64::new(0),
+                generation: AtomicU64::new(0),
+                tables_left: AtomicU64::new(0),
+                logged: AtomicBool::new(false),
+                hides: AtomicBool::new(false),
             };
             self.table.assign_root(root, index as u8);
             // As many as the manifest has.
@@ -163,8 +169,10 @@ impl Boot {
 pub fn threads(tasks: &[Loaded], manifest: &Manifest) -> Vec<Thread, MAX_TASKS> {
     let priorities = manifest.tasks.iter().map(|task| task.priority);
     let all = tasks.iter().zip(priorities);
-    all.map(|(task, priority)| Thread::new(TrapFrame::start(task.entry, layout::STACK_TOP), task.message, priority))
-        .collect()
+    all.map(|(task, priority)| {
+        Thread::new(TrapFrame::start(task.entry, layout::STACK_TOP), task.message, priority, task.space)
+    })
+    .collect()
 }
 
 /// Gives every task its handles.
@@ -244,9 +252,9 @@ pub fn vcpus(core: &mut Core, frames: &mut BootFrames, manifest: &Manifest, tabl
             Builder { frames, memory: &system.memory, root }
                 .map(address, cpu.state_frame(), Rights::READ | Rights::WRITE)
                 .map_err(|reason| why(format_args!("{reason}")))?;
-            let ticks = frames.words(CLASSES).ok_or_else(nothing_left)?;
+            let ticks = frames.words(CLASSES).and_then(|ticks| ticks.try_into().ok()).ok_or_else(nothing_left)?;
             // As many as the manifest may have.
-            let _ = core.vcpus.push(Vcpu::new(vm.id, number, cpu, ticks));
+            let _ = core.vcpus.push(Vcpu::new(vm, number, cpu, ticks));
         }
     }
     Ok(())

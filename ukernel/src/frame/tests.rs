@@ -11,7 +11,7 @@ fn a_task_grants_only_ram_that_it_owns() {
     frames.assign(Pfn(5), 3);
     frames.found(Pfn(6), Use::Module);
     frames.found(Pfn(7), Use::Kernel);
-    assert_eq!(frames.grantable(Pfn(4), 1, BY), Ok(()));
+    assert_eq!(frames.grantable(Pfn(4), 1, BY), Ok(Found::Unmapped));
     assert_eq!(frames.grantable(Pfn(4), 2, BY), Err(Refused::NotYours));
     assert_eq!(frames.grantable(Pfn(6), 1, BY), Err(Refused::KernelObject));
     assert_eq!(frames.grantable(Pfn(7), 1, BY), Err(Refused::KernelObject));
@@ -31,7 +31,7 @@ fn a_frame_of_one_vm_is_not_granted_to_another_until_it_is_unmapped() {
     frames.unmap(Pfn(4), 1);
     assert_eq!(frames.grantable(Pfn(4), 1, other), Err(Refused::OtherVm));
     frames.unmap(Pfn(4), 1);
-    assert_eq!(frames.grantable(Pfn(4), 1, other), Ok(()));
+    assert_eq!(frames.grantable(Pfn(4), 1, other), Ok(Found::Unmapped));
 }
 
 #[test]

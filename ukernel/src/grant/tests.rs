@@ -1,5 +1,6 @@
 use super::*;
 use crate::testing::{HostTables, frame_table, pool};
+use ipc_proto::fault::{FaultReply, TopUp};
 use ipc_proto::grant::{Gfn, MemType};
 
 const PAGER: u8 = 2;
@@ -171,6 +172,39 @@ fn words_that_are_no_grant_are_refused() {
 }
 
 #[test]
+fn what_is_withdrawn_leaves_the_ledger_whatever_lies_beside_it() {
+    let mut vm = Fixture::new();
+    let grants = [
+        Grant { count: 40, ..page() },
+        Grant { gfn: Gfn(0x128), pfn: Pfn(FIRST + 100), rights: Rights::READ, ..page() },
+        Grant { gfn: Gfn(0x129), pfn: Pfn(FIRST + 101), rights: Rights::READ, count: 3, ..page() },
+        // One frame twice.
+        Grant { gfn: Gfn(0x130), pfn: Pfn(FIRST + 3), ..page() },
+        Grant { gfn: Gfn(512), pfn: Pfn(1536), level: Level::Large, ..page() },
+    ];
+    let mut mapped: u64 = grants.iter().map(|grant| vm.install(*grant).expect("it is a good grant").1).sum();
+    let touched = vm.ept().find(0x110, 1);
+    touched.table[touched.index].fetch_or(TRACES, Relaxed);
+    for (first, end) in [(0x105, 0x106), (0x12a, 0x12b), (0x100, 0x200), (512, 1024)] {
+        let mut gone = 0;
+        Tree::<EptFormat, _>::new(ROOT, &vm.tables).runs(first, end, |_, place, count| {
+            gone += withdraw(&place, count, &vm.frames);
+            true
+        });
+        mapped -= gone;
+        let ept = Tree::<EptFormat, _>::new(ROOT, &vm.tables);
+        assert_eq!(crate::ledger::prove(&vm.frames, [(0, Some(PAGER), ept)].into_iter()), Ok(mapped));
+        let mut left = 0;
+        vm.ept().leaves(first, end, |_, _, _| {
+            left += 1;
+            true
+        });
+        assert_eq!(left, 0, "{first:#x}..{end:#x}");
+    }
+    assert_eq!(mapped, 0);
+}
+
+#[test]
 fn an_empty_pool_refuses_and_loses_nothing() {
     let mut vm = Fixture::new();
     vm.pool = Mutex::new(pool(&vm.frames, 9..11, 0));
@@ -243,4 +277,29 @@ fn what_was_granted_is_what_the_ledger_proves() {
         assert_eq!(crate::ledger::prove(&vm.frames, [(0, Some(PAGER), ept)].into_iter()), Ok(mapped));
     }
     assert_eq!(mapped, 16 + 512 + 2);
+}
+
+/// The short way reads a reply's first word with a table of its own: it must say what the long way says.
+#[test]
+fn the_short_way_makes_the_entry_that_the_long_way_makes() {
+    use crate::arch::vmx::ept_entry::page_bits;
+    use ipc_proto::fault::ClaimedReply;
+    let map = FaultReply::Map(page(), 0).to_words(TopUp::default())[0] & !0x3_ffff;
+    let mut taken = 0;
+    for shape in 0..1 << 18 {
+        let words = [map | shape, 0x100, FIRST, 7, 0, 0];
+        let Some(bits) = page_bits(words[0]) else { continue };
+        let mut vm = Fixture::new();
+        let Ok(ClaimedReply::Map(claim, 0)) = ClaimedReply::from_words(&words) else {
+            panic!("{shape:#x} is no reply")
+        };
+        assert_eq!(vm.install_words(claim), Ok((StaleTlb::Nothing, 1)), "{shape:#x}");
+        assert_eq!(vm.ept().find(0x100, 1).entry, bits | FIRST << 12, "{shape:#x}");
+        taken += 1;
+    }
+    // Four rights that can be read, five memory types.
+    assert_eq!(taken, 4 * 5);
+    for other in [map | 1 << 24, map | 1 << 18, map | 1 << 60, FaultReply::Retry.to_words(TopUp::default())[0]] {
+        assert_eq!(page_bits(other | page().claim().shape & 0x3ffff), None, "{other:#x}");
+    }
 }

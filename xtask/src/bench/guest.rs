@@ -3,12 +3,12 @@
 use super::lap::{self, Built, Said};
 use super::row::Measured;
 use super::stage;
-use super::trace::{self, Trace};
+use super::trace::{self, Events, Trace};
 use crate::build;
 use crate::setup::ToolchainChoice;
 use anyhow::Context;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vmm_mm::policy::Chosen;
 
@@ -16,6 +16,8 @@ use vmm_mm::policy::Chosen;
 const LIMIT: Duration = Duration::from_secs(120);
 /// What the guest `bench` does between marks, in its order.
 const TRACED: [&str; 5] = ["first_touch_no_table", "first_touch", "cpuid", "out", "mmio_read"];
+/// What servers of `tests/stopwatch` and their guest do between marks, in their order.
+const RUNS_TRACED: [&str; 6] = ["call_reply", "single", "retried", "map", "unmap", "write_protected"];
 /// Pages in the long run of `tests/stopwatch`.
 const RUN: f64 = 512.0;
 /// Answers that map nothing, for each page that is retried there.
@@ -37,7 +39,7 @@ pub fn figures(toolchain: ToolchainChoice) -> anyhow::Result<Figures> {
     let bench = lap::run(&lap::build("bench", Vec::new(), toolchain)?, lap::GO_ON, LIMIT)?;
     let mut figures = timed_by_guest(&bench)?;
     figures.insert("fault_exit_to_entry".into(), bench.figures.kernel("faults.ticks_p50").context("no faults")?);
-    figures.extend(runs(toolchain)?);
+    figures.extend(runs(toolchain, lap::GO_ON)?.0);
     Ok(figures)
 }
 
@@ -45,21 +47,44 @@ pub fn figures(toolchain: ToolchainChoice) -> anyhow::Result<Figures> {
 ///
 /// # Errors
 /// What keeps them from being measured.
-pub fn measure(toolchain: ToolchainChoice) -> anyhow::Result<Vec<(&'static str, Measured)>> {
+pub fn measure(toolchain: ToolchainChoice, folder: Option<&Path>) -> anyhow::Result<Vec<(&'static str, Measured)>> {
     let built = lap::build("bench", Vec::new(), toolchain)?;
     let said = lap::run(&built, &trace::script(TRACED.len()), LIMIT)?;
     let times = timed_by_guest(&said)?;
     let traces = trace::read(&said.debugger);
-    anyhow::ensure!(traces.len() == TRACED.len(), "{} traces, not {}", traces.len(), TRACED.len());
     let around = fault_around(toolchain)?;
-    let facts = Facts { times, traces, around, runs: runs(toolchain)?, kernel: built.parts.kernel.clone(), said };
+    let (runs, of_runs) = runs(toolchain, &trace::script(RUNS_TRACED.len()))?;
+    let traces =
+        name(&TRACED, traces)?.into_iter().chain(name(&RUNS_TRACED, trace::read(&of_runs.debugger))?).collect();
+    if let Some(folder) = folder {
+        write_traces(folder, &traces, &built.parts.kernel)?;
+    }
+    let facts = Facts { times, traces, around, runs, kernel: built.parts.kernel.clone(), said };
     facts.rows()
+}
+
+/// Traces by what was traced.
+type Traces = BTreeMap<&'static str, Trace>;
+
+fn name(names: &[&'static str], traces: Vec<Trace>) -> anyhow::Result<Traces> {
+    anyhow::ensure!(traces.len() == names.len(), "{} traces, not {}", traces.len(), names.len());
+    Ok(names.iter().copied().zip(traces).collect())
+}
+
+/// Each trace as text, in a file named for what was traced.
+fn write_traces(folder: &Path, traces: &Traces, kernel: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    for (name, trace) in traces {
+        let path = folder.join(format!("{name}.txt"));
+        std::fs::write(&path, stage::listing(trace, kernel)?).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// What the rows are made of.
 struct Facts {
     times: Figures,
-    traces: Vec<Trace>,
+    traces: Traces,
     /// What the guest timed with [`FAULT_AROUND`], if vmm-mm has it.
     around: Option<Figures>,
     runs: Figures,
@@ -95,29 +120,42 @@ impl Facts {
         let most = self.said.figures.kernel("faults.ticks_max").context("no faults")?;
         let k10z = Measured::of(
             most as f64 / fault,
-            format!("{most} ticks, the kernel's faults.ticks_max: the pager clears 128 frames at a time"),
+            format!("{most} ticks, the kernel's faults.ticks_max: the worst of all faults of the run"),
         );
         Ok(vec![("K3", k3), ("K4", k4), ("K10", k10), ("K10z", k10z)])
     }
 
     /// What the kernel does for the servers of `tests/stopwatch`.
     fn kernel_alone(&self) -> anyhow::Result<Vec<(&'static str, Measured)>> {
-        let retried = (self.run("retried")? - self.run("single")?) / RETRIES;
-        let (map, unmap) = (self.run("map")?, self.run("unmap")?);
+        let (single, fault) = (self.run("single")?, self.time("first_touch")?);
+        let retried = (self.run("retried")? - single) / RETRIES;
+        let (map, unmap, harvest) = (self.run("map")?, self.run("unmap")?, self.run("harvest")?);
+        let (fixed, large) = (self.run("write_protected")?, self.run("large")?);
         let by_pager = "timed by the pager around one system call on 512 pages";
+        let protect = format!(
+            "{fixed} ticks, p50 of 511 writes to pages whose right to write `Harvest` took, timed by the guest; taking it \
+             from 512 pages takes {harvest}"
+        );
+        let beside =
+            format!("{large} ticks of a fault that maps 2 MiB, {single} of one that maps a page, timed by the guest");
+        let (whole, one) = (self.events("retried")?, self.events("single")?);
+        let with = |measured: Measured, events: Events| Measured { events: Some(events), ..measured };
+        let calls = Measured::of(self.run("call_reply")?, "p50 of 256 calls of nothing, timed by the caller");
+        let retries =
+            Measured::of(retried, "32 replies `Retry` to one fault, timed by the guest, less one that maps, for each");
         Ok(vec![
-            ("K1", Measured::of(self.run("call_reply")?, "p50 of 256 calls of nothing, timed by the caller")),
-            ("K2", Measured::of(retried, "32 replies `Retry` to one fault, timed by the guest, less one that maps")),
+            ("K1", with(calls, self.events("call_reply")?)),
+            ("K2", with(retries, whole.less(&one).each(RETRIES as u64))),
             ("K5", self.around()?),
-            ("K6", Measured::of(map / RUN, format!("{map} ticks: {by_pager}"))),
-            (
-                "K7",
-                Measured::not(
-                    "no fault is fixed in the kernel: one on a write-protected page goes to the pager as any other",
-                ),
-            ),
-            ("K8", Measured::of(unmap / RUN, format!("{unmap} ticks: {by_pager}; one INVEPT"))),
+            ("K6", with(Measured::of(map / RUN, format!("{map} ticks: {by_pager}")), self.events("map")?)),
+            ("K7", with(Measured::of(fixed / fault, protect), self.events("write_protected")?)),
+            ("K8", with(Measured::of(unmap / RUN, format!("{unmap} ticks: {by_pager}")), self.events("unmap")?)),
+            ("K12", Measured::of(large / single, beside)),
         ])
+    }
+
+    fn events(&self, name: &str) -> anyhow::Result<Events> {
+        stage::events(self.trace(name)?, &self.kernel)
     }
 
     /// A fault that maps sixteen pages, for each of them, in faults that map one.
@@ -154,7 +192,7 @@ impl Facts {
         let trace = self.trace(name)?;
         let traced = trace.ticks();
         let how = format!("p50, timed by the guest with RDTSC, less RDTSC itself ({traced} in the trace): {how}");
-        Ok(Measured { events: Some(trace.events()), ..Measured::of(self.time(name)?, how) })
+        Ok(Measured { events: Some(self.events(name)?), ..Measured::of(self.time(name)?, how) })
     }
 
     fn time(&self, name: &str) -> anyhow::Result<f64> {
@@ -166,8 +204,7 @@ impl Facts {
     }
 
     fn trace(&self, name: &str) -> anyhow::Result<&Trace> {
-        let at = TRACED.iter().position(|traced| *traced == name).with_context(|| format!("{name} is not traced"))?;
-        self.traces.get(at).with_context(|| format!("no trace of {name}"))
+        self.traces.get(name).with_context(|| format!("there is no trace of {name}"))
     }
 }
 
@@ -181,20 +218,23 @@ fn fault_around(toolchain: ToolchainChoice) -> anyhow::Result<Option<Figures>> {
 }
 
 /// Boots the system `bench-runs` with the servers of `tests/stopwatch`.
-fn runs(toolchain: ToolchainChoice) -> anyhow::Result<Figures> {
+fn runs(toolchain: ToolchainChoice, script: &str) -> anyhow::Result<(Figures, Said)> {
     let image = build::packages(&["stopwatch"], toolchain)?.join("stopwatch");
     let image = toml::Value::from(image.to_str().context("a path that is text")?);
     let set = ["pager", "caller"].map(|task| format!("task.{task}.image={image}"));
     let built: Built = lap::build("bench-runs", set.to_vec(), toolchain)?;
-    let said = lap::run(&built, lap::GO_ON, LIMIT)?;
+    let said = lap::run(&built, script, LIMIT)?;
     let mut figures = timed_by_guest(&said)?;
-    for (speaker, key, name) in
-        [("caller", "call_reply.p50", "call_reply"), ("pager", "map.run", "map"), ("pager", "unmap.run", "unmap")]
-    {
+    for (speaker, key, name) in [
+        ("caller", "call_reply.p50", "call_reply"),
+        ("pager", "map.run", "map"),
+        ("pager", "unmap.run", "unmap"),
+        ("pager", "harvest.run", "harvest"),
+    ] {
         let ticks = said.figures.of(speaker, key).with_context(|| format!("{speaker} did not time {key}"))?;
         figures.insert(name.into(), ticks);
     }
-    Ok(figures)
+    Ok((figures, said))
 }
 
 /// The medians that a guest printed: `bench: NAME min 1 p50 2 max 3 of 4`.

@@ -154,10 +154,14 @@ pub const ALL: &[Promise] = &[
     row("K10", Group::Guest, "a fault that misses a fast check: no table", "of K3", ticks(2.5, 2.0), &[]),
     row("K10z", Group::Guest, "a fault that finds no zeroed frame", "of K3", (None, None), &[]),
     row("K11", Group::Linux, "Linux, boot to power-off, over bare Bochs", "of bare", ticks(1.10, 1.03), &[]),
+    row("K12", Group::Guest, "map 2 MiB, against map 4 KiB", "of 4 KiB", at_most(1.3), &[]),
     row("G1", Group::Guest, "a guest times its CPUID", "ticks", at_most(989.0), &[("QEMU/KVM", 989.0)]),
     row("G2", Group::Guest, "a guest times its first touches", "ticks", at_most(6222.0), &[("QEMU/KVM", 6222.0)]),
     row("G3", Group::Guest, "a guest times OUT", "ticks", at_most(4971.0), &[("QEMU/KVM", 4971.0)]),
     row("G4", Group::Guest, "a guest times MMIO reads", "ticks", at_most(7663.0), &[("QEMU/KVM", 7663.0)]),
+    row("size-text", Group::Size, "the kernel's code, read-only data with it", "bytes", (None, None), &[]),
+    row("size-data", Group::Size, "the kernel's data, initialized and not", "bytes", (None, None), &[]),
+    row("size-lines", Group::Size, "the kernel's lines, without tests", "lines", (None, None), LINES),
     row("L1", Group::Host, "memslot lookup, repeat hit, 32 slots", "of vm-memory", at_most(0.2), &[]),
     row("L2", Group::Host, "random lookup, 32 and 509 slots, the worse", "of vm-memory", at_most(1.0), &[]),
     row("L2-ns", Group::Host, "the same by the clock", "of vm-memory", at_most(0.6), &[]),
@@ -167,4 +171,6 @@ pub const ALL: &[Promise] = &[
     row("L5", Group::Host, "register encode + decode of a Fault", "of zerocopy", at_most(1.2), &[]),
 ];
 
+const LINES: &[(&str, f64)] =
+    &[("seL4 (C and assembly; Klein et al., SOSP 2009)", 9300.0), ("NOVA (Steinberg and Kauer, EuroSys 2010)", 9000.0)];
 const PORT: &[(&str, f64)] = &[("Linux KVM to user space", 3040.0)];

@@ -1,10 +1,11 @@
 //! Where the ticks of a fault go: each traced instruction belongs to a stage, by the functions that it was inlined in.
 
-use super::trace::{Trace, Who};
+use super::trace::{Events, Instruction, Trace, Who};
 use anyhow::Context;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -57,7 +58,44 @@ pub fn split(trace: &Trace, kernel: &Path) -> anyhow::Result<Stages> {
             stages.0[at] += 1;
         }
     }
+    let missing: Vec<&str> =
+        STAGES.iter().zip(stages.0).filter(|(_, ticks)| *ticks == 0).map(|(name, _)| *name).collect();
+    anyhow::ensure!(missing.is_empty(), "no instruction of {missing:?}: the kernel's functions have other names now");
     Ok(stages)
+}
+
+/// The costly events in a trace, with those that only the kernel's debugging information tells of.
+///
+/// # Errors
+/// `addr2line` does not run.
+pub fn events(trace: &Trace, kernel: &Path) -> anyhow::Result<Events> {
+    let functions = functions(trace, kernel)?;
+    let picks = |instruction: &Instruction| {
+        let around = functions.get(&instruction.address).map_or("", String::as_str);
+        instruction.who == Who::Kernel && around.lines().any(|line| line.ends_with(SCHEDULER))
+    };
+    let picking: Vec<bool> = trace.instructions.iter().map(picks).collect();
+    let scheduler = picking.iter().zip(std::iter::once(&false).chain(&picking)).filter(|(now, then)| **now && !**then);
+    Ok(Events { scheduler: scheduler.count() as u64, ..trace.events() })
+}
+
+/// The kernel's function that looks for who runs next.
+const SCHEDULER: &str = "::pick";
+
+/// One line for each instruction: its tick from the first, who executed it, where, in which of the kernel's functions, and
+/// what it is.
+///
+/// # Errors
+/// `addr2line` does not run.
+pub fn listing(trace: &Trace, kernel: &Path) -> anyhow::Result<String> {
+    let functions = functions(trace, kernel)?;
+    let begin = trace.instructions.first().map_or(0, |first| first.tick);
+    let mut text = String::new();
+    for Instruction { tick, who, address, text: instruction } in &trace.instructions {
+        let function = functions.get(address).and_then(|around| around.lines().next()).unwrap_or_default();
+        writeln!(text, "{:>5} {who:<6?} {address:#018x} {instruction:<60} {function}", tick - begin)?;
+    }
+    Ok(text)
 }
 
 /// Whether the pager has run yet.
@@ -71,16 +109,37 @@ enum Served {
 fn stage(around: &str, served: Served) -> &'static str {
     let any = |names: &[&str]| names.iter().any(|name| around.contains(name));
     match served {
-        Served::NotYet if any(&["::ask", "fault::words", "::prepare_delivery", "door::leave", "Core::run"]) => {
-            "message"
-        }
+        Served::NotYet if any(MESSAGE) => "message",
         Served::NotYet => "exit",
-        Served::Already if any(&["grant::perform", "grant::link", "grant::replace"]) => "install",
-        Served::Already if any(&["grant::", "fault::decode", "fault::install", "fault::map", "Claimed"]) => "decode",
-        Served::Already if any(&["::prepare_guest", "door::leave", "guest_entry", "enter_guest"]) => "entry",
+        Served::Already if any(INSTALL) || around.contains("fast::granted") && any(INSTALL_FAST) => "install",
+        Served::Already if any(DECODE) => "decode",
+        Served::Already if any(ENTRY) => "entry",
         Served::Already => "message",
     }
 }
+
+/// What makes the question and hands it over.
+const MESSAGE: &[&str] = &[
+    "::ask",
+    "fault::words",
+    "::prepare_delivery",
+    "door::leave",
+    "door::deliver",
+    "Core::run",
+    "Ready::outranks",
+    "fast::serve",
+    "fast::waiting",
+    "close_ports",
+];
+/// What puts a checked grant into place.
+const INSTALL: &[&str] = &["grant::perform", "grant::link", "grant::replace"];
+/// The same in the short way for one page, where it is inlined beside the checks.
+const INSTALL_FAST: &[&str] = &["compare_exchange", "::Unmapped", "atomic_store", "atomic_add", "vm_bit"];
+/// What reads and checks a reply and its grant.
+const DECODE: &[&str] = &["grant::", "fault::decode", "fault::install", "fault::map", "fast::granted", "Claimed"];
+/// What goes back into the guest.
+const ENTRY: &[&str] =
+    &["::prepare_guest", "about_to_enter", "fault_ends", "door::leave", "guest_entry", "enter_guest"];
 
 /// The names of the functions around each of the kernel's instructions, innermost first.
 fn functions(trace: &Trace, kernel: &Path) -> anyhow::Result<BTreeMap<u64, String>> {
@@ -131,5 +190,8 @@ mod tests {
         assert_eq!(stage(perform, Served::Already), "install");
         assert_eq!(stage("ukernel::core::Core::prepare_guest\n", Served::Already), "entry");
         assert_eq!(stage("ukernel::call::system_call\n", Served::Already), "message");
+        let exchange = "core::sync::atomic::atomic_compare_exchange\nukernel::fast::granted\nukernel::fast::called\n";
+        assert_eq!(stage(exchange, Served::Already), "install");
+        assert_eq!(stage("ukernel::fast::granted\nukernel::fast::called\n", Served::Already), "decode");
     }
 }

@@ -123,6 +123,8 @@ pub struct Events {
     pub fpu_saves: u64,
     /// Locked operations.
     pub locked: u64,
+    /// Times that the kernel looked for who runs next: direct IPC does not.
+    pub scheduler: u64,
 }
 
 impl Events {
@@ -142,13 +144,41 @@ impl Events {
         }
     }
 
-    /// As an object; IPC is direct here, so no scheduler is ever called in between.
+    /// What is more here than in `other`.
+    #[must_use]
+    pub fn less(&self, other: &Self) -> Self {
+        self.with(other, u64::saturating_sub)
+    }
+
+    /// Of one of `count` times.
+    #[must_use]
+    pub fn each(&self, count: u64) -> Self {
+        self.with(self, |all, _| all / count.max(1))
+    }
+
+    fn with(&self, other: &Self, of: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            transitions: of(self.transitions, other.transitions),
+            ring_crossings: of(self.ring_crossings, other.ring_crossings),
+            cr3_writes: of(self.cr3_writes, other.cr3_writes),
+            vmread: of(self.vmread, other.vmread),
+            vmwrite: of(self.vmwrite, other.vmwrite),
+            invalidations: of(self.invalidations, other.invalidations),
+            msr: of(self.msr, other.msr),
+            fpu_saves: of(self.fpu_saves, other.fpu_saves),
+            locked: of(self.locked, other.locked),
+            scheduler: of(self.scheduler, other.scheduler),
+        }
+    }
+
+    /// As an object.
     #[must_use]
     pub fn json(&self) -> Value {
         json!({
             "transitions": self.transitions, "ring_crossings": self.ring_crossings, "cr3_writes": self.cr3_writes,
             "vmread": self.vmread, "vmwrite": self.vmwrite, "invept": self.invalidations, "msr": self.msr,
             "fpu_saves": self.fpu_saves, "locked": self.locked,
+            "scheduler_calls": self.scheduler,
         })
     }
 
@@ -165,6 +195,7 @@ impl Events {
             (self.msr, "MSR accesses"),
             (self.fpu_saves, "FPU saves"),
             (self.locked, "locked"),
+            (self.scheduler, "scheduler calls"),
         ];
         let some: Vec<String> =
             all.iter().filter(|(count, _)| *count != 0).map(|(count, name)| format!("{count} {name}")).collect();

@@ -5,7 +5,8 @@ use std::fmt;
 
 /// A file is one noun and fits in one reading.
 const FILE_LINES: usize = 400;
-/// The kernel fits in one reading: lines of Rust and assembly without tests.
+/// The kernel fits in one reading: lines of Rust and assembly without tests. Lines that are empty or only a comment are not
+/// counted, as nobody does who says how large a kernel is: what is explained must not cost.
 pub const KERNEL_LINES: usize = 6000;
 /// The kernel's folder.
 const KERNEL: &str = "ukernel/src/";
@@ -17,7 +18,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("tests/guests/", "a guest owns its machine"),
     ("tests/rogue/", "a server that tries what it may not"),
     ("tests/peers/", "what others build is measured as they offer it"),
-    ("tests/peers/", "the interface of a peer is unsafe"),
+    ("tests/stopwatch/", "a mark for the debugger is an instruction"),
 ];
 /// Where code may depend on the architecture.
 const ARCHITECTURE: &[&str] = &["ukernel/src/arch/"];
@@ -72,7 +73,7 @@ pub fn violations(files: &[File]) -> Vec<Violation> {
     let mut all: Vec<Violation> = files.iter().flat_map(in_file).collect();
     let kernel = kernel_lines(files);
     if kernel > KERNEL_LINES {
-        let what = format!("{kernel} lines without tests, {KERNEL_LINES} at most");
+        let what = format!("{kernel} lines of code without tests, {KERNEL_LINES} at most");
         all.push(Violation { path: KERNEL.to_owned(), line: 0, rule: "small-kernel", what });
     }
     all
@@ -81,7 +82,8 @@ pub fn violations(files: &[File]) -> Vec<Violation> {
 /// How many lines the kernel has, without tests.
 #[must_use]
 pub fn kernel_lines(files: &[File]) -> usize {
-    files.iter().filter(|file| file.path.starts_with(KERNEL)).map(|file| file.lines - file.test_lines).sum()
+    let kernel = files.iter().filter(|file| file.path.starts_with(KERNEL));
+    kernel.map(|file| file.lines - file.test_lines - file.remarks).sum()
 }
 
 fn in_file(file: &File) -> Vec<Violation> {
@@ -214,11 +216,12 @@ mod tests {
 
     #[test]
     fn the_kernel_is_small_and_tests_do_not_count() {
-        let file = |path: &str, lines| File::read(path, Language::Rust, &"// a line\n".repeat(lines));
+        let file = |path: &str, lines| File::read(path, Language::Rust, &"use a; // a line\n".repeat(lines));
         let mut files: Vec<File> = (0..15).map(|n| file(&format!("ukernel/src/a{n}.rs"), FILE_LINES)).collect();
         assert_eq!((kernel_lines(&files), violations(&files).len()), (KERNEL_LINES, 0));
         files.push(file("ukernel/src/a_tests.rs", 10));
         files.push(file("servers/rt/src/a.rs", 10));
+        files.push(File::read("ukernel/src/c.rs", Language::Rust, "// a remark\n\n"));
         assert_eq!(violations(&files), []);
         files.push(file("ukernel/src/b.rs", 1));
         assert_eq!(violations(&files).iter().map(|broken| broken.rule).collect::<Vec<_>>(), ["small-kernel"]);

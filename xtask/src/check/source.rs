@@ -39,6 +39,8 @@ pub struct File {
     pub lines: usize,
     /// How many of them belong to tests.
     pub test_lines: usize,
+    /// How many of the others are empty or only a comment.
+    pub remarks: usize,
     /// The tokens outside of tests; none if it is assembly.
     pub tokens: Vec<Token>,
     /// Why it could not be read as Rust.
@@ -94,11 +96,13 @@ impl File {
     #[must_use]
     pub fn read(path: &str, language: Language, text: &str) -> Self {
         let lines = text.lines().count();
+        let remarks: Vec<bool> = text.lines().map(|line| is_remark(line, language)).collect();
         let mut file = Self {
             path: path.to_owned(),
             language,
             lines,
             test_lines: 0,
+            remarks: remarks.iter().filter(|remark| **remark).count(),
             tokens: Vec::new(),
             unreadable: None,
             test_modules: Vec::new(),
@@ -121,7 +125,9 @@ impl File {
             {
                 file.test_modules.push(module_file(path, &name.text));
             }
-            file.test_lines += tokens[range.end - 1].line + 1 - tokens[range.start].line;
+            let (first, last) = (tokens[range.start].line, tokens[range.end - 1].line);
+            file.test_lines += last + 1 - first;
+            file.remarks -= remarks[first - 1..last].iter().filter(|remark| **remark).count();
             tokens.drain(range);
         }
         file.tokens = tokens;
@@ -130,9 +136,19 @@ impl File {
 
     /// All of it belongs to tests.
     fn make_test(&mut self) {
-        self.test_lines = self.lines;
+        (self.test_lines, self.remarks) = (self.lines, 0);
         self.tokens.clear();
     }
+}
+
+/// Whether a line says nothing to the compiler.
+fn is_remark(line: &str, language: Language) -> bool {
+    let comment = match language {
+        Language::Rust => "//",
+        Language::Assembly => "#",
+    };
+    let line = line.trim_start();
+    line.is_empty() || line.starts_with(comment)
 }
 
 /// Makes tests of the files that others declare as modules for tests.
@@ -239,11 +255,11 @@ mod tests {
 
     #[test]
     fn what_is_under_cfg_test_is_left_out_and_counted() {
-        let source = "fn a() {}\n#[cfg(test)]\nmod tests {\n    fn b() { c(); }\n}\nfn d() {}\n#[cfg(test)]\nmod e;\n";
+        let source = "fn a() {}\n#[cfg(test)]\nmod tests {\n    // c\n    fn b() { c(); }\n}\n\n// d\nfn d() {} // d\n#[cfg(test)]\nmod e;\n";
         let file = File::read("a/src/b.rs", Language::Rust, source);
-        assert_eq!((file.lines, file.test_lines), (8, 6));
+        assert_eq!((file.lines, file.test_lines, file.remarks), (11, 7, 2));
         assert_eq!(texts(source), "fn a ( ) { } fn d ( ) { }");
-        assert_eq!(file.tokens[6].line, 6);
+        assert_eq!(file.tokens[6].line, 9);
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct Init {
 
 /// Checks memory and time, and powers off.
 pub const CHECK: Init = Init { script: "check.sh" };
+/// Checks memory until a line is typed, and powers off.
+pub const DRILL: Init = Init { script: "drill.sh" };
 /// Gives a shell to who sits at the console.
 pub const SHELL: Init = Init { script: "shell.sh" };
 

@@ -1,7 +1,7 @@
 //! Bochs: an emulated CPU with VMX and EPT, whose time-stamp counter advances by one an instruction.
 
 use super::process::{Console, Running};
-use super::{Job, Keyboard};
+use super::{Job, Keyboard, SecondPort};
 use crate::setup;
 use std::net::TcpListener;
 use std::path::Path;
@@ -59,14 +59,25 @@ pub fn start_debugged(job: &Job<'_>, script: &str) -> anyhow::Result<Running> {
             (format!("mode=socket-client, dev=\"127.0.0.1:{port}\""), Console::Socket(listener))
         }
     };
+    let second_port = match job.second_port {
+        SecondPort::Absent => None,
+        SecondPort::Connected => Some(TcpListener::bind("127.0.0.1:0")?),
+    };
+    let com2 = match &second_port {
+        Some(listener) => {
+            let port = listener.local_addr()?.port();
+            format!("com2: enabled=1, mode=socket-client, dev=\"127.0.0.1:{port}\"\n")
+        }
+        None => String::new(),
+    };
     let bochsrc = job.dir.join("bochsrc");
     let magic = if script.contains("trace") { "magic_break: enabled=1\n" } else { "" };
-    std::fs::write(&bochsrc, configuration(job, &com1) + magic)?;
+    std::fs::write(&bochsrc, configuration(job, &com1) + &com2 + magic)?;
     let commands = job.dir.join("debugger");
     std::fs::write(&commands, script)?;
     let mut command = Command::new("bochs-bin");
     command.arg("-q").arg("-f").arg(&bochsrc).arg("-rc").arg(&commands).current_dir(job.dir);
-    Running::start(command, console, &job.dir.join(DEBUGGER))
+    Running::start(command, console, second_port, &job.dir.join(DEBUGGER))
 }
 
 fn configuration(job: &Job<'_>, com1: &str) -> String {
@@ -106,7 +117,14 @@ mod tests {
     #[test]
     fn the_configuration_has_no_hole_left() {
         for keyboard in [Keyboard::Absent, Keyboard::Person] {
-            let job = Job { iso: Path::new("/i.iso"), memory: 640, cpu: MODELS[0], keyboard, dir: Path::new("/d") };
+            let job = Job {
+                iso: Path::new("/i.iso"),
+                memory: 640,
+                cpu: MODELS[0],
+                keyboard,
+                second_port: SecondPort::Absent,
+                dir: Path::new("/d"),
+            };
             let text = configuration(&job, "mode=file, dev=\"/d/com1.log\"");
             assert!(!text.contains('@'), "{text}");
             assert!(text.contains("memory: guest=640, host=640"), "{text}");

@@ -3,7 +3,7 @@
 //! Bochs boots Debian's cloud kernel with an initial file system that holds QEMU, its libraries and the image. QEMU's
 //! serial port is the outer COM1, so the console arrives here as on any other machine.
 
-use super::{Job, Running, bochs, qemu};
+use super::{Job, Running, SecondPort, bochs, qemu};
 use crate::guests::cpio::Archive;
 use crate::image::{self, Content, GRUB_HEAD};
 use crate::setup::{self, need};
@@ -58,7 +58,13 @@ pub fn start(job: &Job<'_>) -> anyhow::Result<Running> {
     let config = format!("{GRUB_HEAD}linux /boot/vmlinuz {COMMAND_LINE}\ninitrd /boot/initrd\nboot\n");
     let content = [("vmlinuz", Content::File(&vmlinuz(&kernel)?)), ("initrd", Content::Bytes(&files))];
     image::write_iso(&config, &content, &iso)?;
-    bochs::start(&Job { iso: &iso, memory: job.memory + OUTER, cpu: bochs::MODELS[0], ..*job })
+    bochs::start(&Job {
+        iso: &iso,
+        memory: job.memory + OUTER,
+        cpu: bochs::MODELS[0],
+        second_port: SecondPort::Absent,
+        ..*job
+    })
 }
 
 fn vmlinuz(package: &Path) -> anyhow::Result<PathBuf> {

@@ -33,6 +33,7 @@ pub struct Running {
     ended: Arc<AtomicBool>,
     bytes: Receiver<Vec<u8>>,
     keys: Option<Box<dyn Write + Send>>,
+    second_port: Option<TcpStream>,
 }
 
 /// What happened within a while.
@@ -46,11 +47,17 @@ pub enum Event {
 }
 
 impl Running {
-    /// Starts `command` as a machine; its own messages go to `log`.
+    /// Starts `command` as a machine, which connects its second serial port to `second_port` if that is there; its own
+    /// messages go to `log`.
     ///
     /// # Errors
     /// A process that does not start, or makes no connection for its console.
-    pub fn start(command: Command, console: Console, log: &Path) -> anyhow::Result<Self> {
+    pub fn start(
+        command: Command,
+        console: Console,
+        second_port: Option<TcpListener>,
+        log: &Path,
+    ) -> anyhow::Result<Self> {
         let mut command = ends_with_us(command);
         let log = File::create(log)?;
         command.stderr(log.try_clone()?).stdin(Stdio::null()).stdout(log);
@@ -63,8 +70,11 @@ impl Running {
         let child = command.spawn().with_context(|| format!("starting {name}"))?;
         let (sender, bytes) = channel();
         // From here on dropping ends the process.
-        let mut running = Self { child, ended: Arc::default(), bytes, keys: None };
+        let mut running = Self { child, ended: Arc::default(), bytes, keys: None, second_port: None };
         running.attach(console, sender)?;
+        if let Some(listener) = second_port {
+            running.second_port = Some(running.accept(&listener)?);
+        }
         Ok(running)
     }
 
@@ -102,7 +112,7 @@ impl Running {
                 Err(error) => return Err(error.into()),
             }
         }
-        anyhow::bail!("the machine did not connect its console")
+        anyhow::bail!("the machine did not connect its serial port")
     }
 
     /// Waits at most `wait` for console bytes.
@@ -133,6 +143,11 @@ impl Running {
     /// Those of the operating system.
     pub fn exit_status(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
+    }
+
+    /// The other end of the machine's second serial port, once.
+    pub fn second_port(&mut self) -> Option<TcpStream> {
+        self.second_port.take()
     }
 
     /// What types into the console, once.

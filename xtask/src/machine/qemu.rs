@@ -1,8 +1,9 @@
 //! QEMU: with KVM and nested VMX where the host has it, or in its software mode, which has no VMX.
 
 use super::process::{Console, Running};
-use super::{Job, Machine, unusable};
+use super::{Job, Machine, SecondPort, unusable};
 use crate::setup;
+use std::net::TcpListener;
 use std::process::Command;
 
 /// What executes the guest's instructions.
@@ -80,5 +81,13 @@ pub fn start(job: &Job<'_>, accelerator: Accelerator) -> anyhow::Result<Running>
         Accelerator::Tcg => ["-accel", "tcg", "-cpu", "max"],
     });
     command.args(COMMON).arg("-m").arg(job.memory.to_string()).arg("-cdrom").arg(job.iso).current_dir(job.dir);
-    Running::start(command, Console::Pipes, &job.dir.join("qemu.out"))
+    let second_port = match job.second_port {
+        SecondPort::Absent => None,
+        SecondPort::Connected => {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            command.arg("-serial").arg(format!("tcp:{}", listener.local_addr()?));
+            Some(listener)
+        }
+    };
+    Running::start(command, Console::Pipes, second_port, &job.dir.join("qemu.out"))
 }

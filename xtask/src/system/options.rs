@@ -3,7 +3,7 @@
 
 use super::section::Section;
 use ipc_proto::manifest::Setting;
-use vmm_mm::policy;
+use vmm_mm::{dirty, policy};
 
 /// What an option may be.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +12,8 @@ enum Allowed {
     Word(&'static [&'static str]),
     /// A whole number from 1 to that.
     Number(u64),
+    /// The server itself knows.
+    Text,
 }
 
 /// The options of the servers of this repository.
@@ -22,6 +24,10 @@ const KNOWN: &[(&str, &[(&str, Allowed)])] = &[
             ("policy", Allowed::Word(policy::Chosen::NAMES)),
             ("policy.window", Allowed::Number(512)),
             ("policy.nx_huge", Allowed::Word(&["on", "off"])),
+            ("policy.page", Allowed::Word(&["2m", "1g"])),
+            ("policy.ticks", Allowed::Number(i64::MAX as u64)),
+            ("image.", Allowed::Text),
+            ("dirty", Allowed::Word(dirty::Way::NAMES)),
         ],
     ),
     ("vcpu", &[("console.poll_ms", Allowed::Number(1000))]),
@@ -35,7 +41,7 @@ pub fn read(section: &Section<'_>, image: &str) -> anyhow::Result<Vec<Setting>> 
     let settings = flat(section)?;
     let Some((_, known)) = KNOWN.iter().find(|(server, _)| *server == image) else { return Ok(settings) };
     for setting in &settings {
-        let Some((_, allowed)) = known.iter().find(|(key, _)| *key == setting.key) else {
+        let Some((_, allowed)) = known.iter().find(|(key, _)| is(key, &setting.key)) else {
             let keys: Vec<&str> = known.iter().map(|(key, _)| *key).collect();
             return Err(section.wrong(&setting.key, "unknown option", &keys.join(", ")));
         };
@@ -44,10 +50,16 @@ pub fn read(section: &Section<'_>, image: &str) -> anyhow::Result<Vec<Setting>> 
     Ok(settings)
 }
 
+/// Whether `key` is the known one, or one of those that begin with it: a known key that ends with a dot.
+fn is(known: &str, key: &str) -> bool {
+    key == known || known.ends_with('.') && key.starts_with(known)
+}
+
 impl Allowed {
     fn check(self, section: &Section<'_>, setting: &Setting) -> anyhow::Result<()> {
         let value = setting.value.as_str();
         let (right, allowed) = match self {
+            Self::Text => (true, String::new()),
             Self::Word(words) => (words.contains(&value), words.join(", ")),
             Self::Number(most) => {
                 let right = value.parse().is_ok_and(|number: u64| (1..=most).contains(&number));

@@ -1,5 +1,6 @@
 //! `--set KEY=VALUE`: changes to a system file, by dotted path.
 
+use super::pager;
 use crate::status;
 use anyhow::Context;
 use toml::{Table, Value};
@@ -10,7 +11,8 @@ const NONE: &str = "none";
 /// Applies one `KEY=VALUE`.
 ///
 /// Besides the file's own paths there are short forms: `policy=...` and `policy.X=...` for the option of the first
-/// VM's pager, `vm.KEY=...` for a key of the only VM, and `task.NAME.KEY=...` for an option of a task.
+/// VM's pager, `vm.KEY=...` for a key of the only VM, and `task.NAME.KEY=...` for an option of a task; `pager=...` runs
+/// another pager.
 ///
 /// # Errors
 /// No `=`, or a path through something that is no table.
@@ -29,6 +31,7 @@ pub fn put(table: &mut Table, key: &str, value: Value) -> anyhow::Result<()> {
     let path = full_path(table, key);
     let steps: Vec<&str> = path.iter().map(String::as_str).collect();
     match (steps.as_slice(), &value) {
+        (["pager"], name) => pager::choose(table, name),
         (["task", task], Value::String(none)) if none == NONE => remove_task(table, task),
         ([kind @ ("task" | "vm"), name, _, ..], _) if !has(table, kind, name) => Err(no_such(table, kind, name)),
         _ => insert(table, &steps, value),
@@ -49,7 +52,7 @@ fn full_path(table: &Table, key: &str) -> Vec<String> {
     let steps: Vec<&str> = key.split('.').collect();
     let own = |steps: &[&str]| steps.iter().map(|step| (*step).to_owned()).collect();
     match steps.as_slice() {
-        ["policy", ..] => match pager(table) {
+        ["policy", ..] => match first_pager(table) {
             Some(task) => vec!["task".to_owned(), task, "options".to_owned(), key.to_owned()],
             None => own(&steps),
         },
@@ -74,7 +77,7 @@ fn only_vm(table: &Table) -> Option<String> {
     (vms.len() == 1).then(|| vms.keys().next().cloned()).flatten()
 }
 
-fn pager(table: &Table) -> Option<String> {
+fn first_pager(table: &Table) -> Option<String> {
     vms(table)?.values().find_map(|vm| Some(vm.get("pager")?.as_str()?.to_owned()))
 }
 

@@ -43,6 +43,9 @@ fn image_source(section: &Section<'_>, image: &str) -> anyhow::Result<Source> {
     if programs().iter().any(|program| program == image) {
         return Ok(Source::Server(image.to_owned()));
     }
+    if made().iter().any(|program| program == image) {
+        return Ok(Source::Made(image.to_owned()));
+    }
     let file = paths::root().join(image);
     if file.is_file() {
         return Ok(Source::File(file));
@@ -51,16 +54,27 @@ fn image_source(section: &Section<'_>, image: &str) -> anyhow::Result<Source> {
 }
 
 fn images_known() -> String {
-    format!("{}, or the path of an ELF file", programs().join(", "))
+    format!("{}, or the path of an ELF file", [programs(), made()].concat().join(", "))
 }
 
 /// The servers, and the programs of the tests that take a server's place: every package there with a `main.rs`.
 fn programs() -> Vec<String> {
-    let folders = ["servers", "tests"].map(|folder| paths::root().join(folder));
-    let packages = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().filter_map(Result::ok);
-    let mut names: Vec<String> = packages
-        .filter(|package| package.path().join("src/main.rs").exists() && package.path().join("Cargo.toml").exists())
-        .map(|package| package.file_name().to_string_lossy().into_owned())
+    with_files(&["servers", "tests"], &["src/main.rs", "Cargo.toml"])
+}
+
+/// The servers that are not written in Rust: every folder there with a Makefile.
+fn made() -> Vec<String> {
+    with_files(&["servers"], &["Makefile"])
+}
+
+/// What is in `folders` and has `files`.
+fn with_files(folders: &[&str], files: &[&str]) -> Vec<String> {
+    let inside = folders.iter().filter_map(|folder| std::fs::read_dir(paths::root().join(folder)).ok());
+    let mut names: Vec<String> = inside
+        .flatten()
+        .filter_map(Result::ok)
+        .filter(|entry| files.iter().all(|file| entry.path().join(file).exists()))
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();
     names

@@ -2,15 +2,18 @@
 
 use super::promise::Promise;
 use super::report::Report;
-use crate::{check, paths};
+use crate::{check, fuzz, paths};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 /// The name under which the libraries' tests are asked for; each counts by itself.
 pub const NAME: &str = "host";
 
-/// What needs neither a compiler nor a machine.
-pub const RULES: &[Promise] = &[Promise { name: "house::rules_are_kept", check: |_, _| check::rules() }];
+/// What needs no machine.
+pub const RULES: &[Promise] = &[
+    Promise { name: "house::rules_are_kept", check: |_, _| check::rules() },
+    Promise { name: "fuzz::no_input_breaks_a_promise", check: |_, _| fuzz::short() },
+];
 
 /// Runs the tests of every crate that has a host side; the guests have none.
 pub fn tests(report: &mut Report) {

@@ -1,8 +1,10 @@
 //! Promises that a machine keeps. The longest come first, so that they run beside the others.
 
+mod drill;
 mod guests;
 mod linux;
 mod machines;
+mod pagers;
 mod rogue;
 mod stops;
 mod ticks;
@@ -16,10 +18,13 @@ pub const ALL: &[Promise] = &[
     Promise { name: "linux::debian_runs_on_pages_from_the_pager", check: linux::debian },
     Promise { name: "linux::debians_other_kernel_runs_too", check: linux::generic },
     Promise { name: "machines::a_thousand_faults_under_qemu_with_nested_vmx", check: machines::nested },
+    Promise { name: "drill::linux_keeps_its_memory_while_slots_move_and_pages_are_taken_back", check: drill::slots },
+    Promise { name: "drill::linux_is_copied_while_large_pages_split_and_collapse", check: drill::large },
     Promise { name: "linux::a_person_at_the_console_has_a_shell", check: linux::shell },
     Promise { name: "guests::memtest_shows_its_screen", check: guests::memtest },
     Promise { name: "guests::a_multiboot_kernel_finds_memory_map_and_module", check: guests::multiboot },
     Promise { name: "touch::every_check_holds_and_a_fault_is_cheap", check: touch::everything },
+    Promise { name: "pagers::a_guest_cannot_tell_the_pager_in_c_from_ours", check: pagers::in_c },
     Promise { name: "rogue::a_server_reaches_only_what_it_was_given", check: rogue::stopped },
     Promise { name: "ticks::none_is_more_than_recorded", check: ticks::recorded },
     Promise { name: "stops::a_triple_fault_ends_the_vm_with_its_registers", check: stops::triple_fault },

@@ -1,19 +1,18 @@
 //! A trial: `cargo xtask run` as a person types it, and what that person sees.
 
+use super::live::Live;
 use super::promise::Bench;
 use crate::console::{Piece, Splitter};
 use crate::status::Status;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
 
 /// What a trial may take beyond its machine's time: building, packing, and a machine that is slow to stop.
 const BEYOND: Duration = Duration::from_secs(240);
-/// How often is looked whether it has ended.
-const POLL: Duration = Duration::from_millis(100);
 /// How many lines of each stream are shown when something was not as promised.
 const TAIL: usize = 25;
 
@@ -73,6 +72,14 @@ impl Trial {
     /// # Errors
     /// What keeps it from running, or from ending.
     pub fn run(&self, bench: &Bench, name: &str) -> anyhow::Result<Seen> {
+        self.start(bench, name)?.end()
+    }
+
+    /// Starts it, to be watched and asked while it runs.
+    ///
+    /// # Errors
+    /// What keeps it from running.
+    pub fn start(&self, bench: &Bench, name: &str) -> anyhow::Result<Live> {
         let file = |kind: &str| bench.logs.join(format!("{}.{kind}", name.replace("::", ".")));
         let (console, json) = (file("console"), file("json"));
         for old in [&console, &json] {
@@ -86,43 +93,16 @@ impl Trial {
         command.arg("--log").arg(&console).arg("--json").arg(&json);
         let (out, err) = (file("out"), file("err"));
         command.stdout(File::create(&out)?).stderr(File::create(&err)?);
-        let status = self.wait(command.spawn()?, &console)?;
-        Ok(Seen {
-            status,
-            shown: std::fs::read(&console).map_or_else(|_| String::new(), |bytes| guest(&bytes)),
-            told: text(&err)?,
-            summary: std::fs::read(&json).ok().map(|bytes| serde_json::from_slice(&bytes)).transpose()?,
-        })
-    }
-
-    /// Waits for the end, and interrupts what has shown what it was run for.
-    fn wait(&self, mut child: Child, console: &Path) -> anyhow::Result<ExitStatus> {
+        let child = command.spawn()?;
         let limit = self.limit + BEYOND;
-        let start = Instant::now();
-        let mut awaited = self.until.as_deref();
-        while start.elapsed() < limit {
-            if let Some(status) = child.try_wait()? {
-                return Ok(status);
-            }
-            if awaited.is_some_and(|text| std::fs::read(console).is_ok_and(|bytes| guest(&bytes).contains(text))) {
-                interrupt(&child)?;
-                awaited = None;
-            }
-            std::thread::sleep(POLL);
-        }
-        child.kill()?;
-        child.wait()?;
-        anyhow::bail!("it did not end within {} s, although its machine was to be stopped", limit.as_secs())
+        let run = format!("{}-{}", self.arguments[0], child.id());
+        let until = self.until.clone();
+        Ok(Live { child, run, bench: bench.clone(), console, json, err, limit, until, read: 0 })
     }
-}
-
-/// Interrupts a process, as Ctrl-C does.
-fn interrupt(child: &Child) -> anyhow::Result<()> {
-    Ok(rustix::process::kill_process(rustix::process::Pid::from_child(child), rustix::process::Signal::INT)?)
 }
 
 /// What the guest wrote of the whole console.
-fn guest(console: &[u8]) -> String {
+pub(super) fn guest(console: &[u8]) -> String {
     let mut splitter = Splitter::default();
     let mut pieces = splitter.push(console);
     pieces.extend(splitter.finish());
@@ -133,7 +113,7 @@ fn guest(console: &[u8]) -> String {
     String::from_utf8_lossy(&guest.collect::<Vec<u8>>()).into_owned()
 }
 
-fn text(path: &PathBuf) -> anyhow::Result<String> {
+pub(super) fn text(path: &PathBuf) -> anyhow::Result<String> {
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -141,10 +121,10 @@ fn text(path: &PathBuf) -> anyhow::Result<String> {
 /// What a person saw of a trial.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    status: ExitStatus,
-    shown: String,
-    told: String,
-    summary: Option<Value>,
+    pub(super) status: ExitStatus,
+    pub(super) shown: String,
+    pub(super) told: String,
+    pub(super) summary: Option<Value>,
 }
 
 impl Seen {
@@ -261,7 +241,7 @@ impl Seen {
     }
 }
 
-fn tail(text: &str) -> String {
+pub(super) fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(TAIL)..].join("\n")
 }

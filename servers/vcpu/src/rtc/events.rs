@@ -1,7 +1,7 @@
 //! What register C tells: a second has turned, the alarm has come, a period is over. Each is a flag that stays until it
 //! is read, and an interrupt where register B enables it.
 
-use crate::clock::{Clock, Tsc};
+use crate::clock::{Clock, Tsc, earliest};
 
 /// Bits of registers B (enable) and C (flag) alike.
 const UPDATE: u8 = 0x10;
@@ -65,7 +65,10 @@ impl Events {
 
     /// Periods are counted only where they interrupt.
     pub(super) const fn count_periods(&mut self, clock: Clock, control: u8, now: Tsc) {
-        let (PERIOD, Some(hz)) = (control & PERIOD, self.period_hz()) else { return };
+        if control & PERIOD == 0 {
+            return;
+        }
+        let Some(hz) = self.period_hz() else { return };
         let over = clock.counted(now.saturating_sub(self.period_origin), hz);
         if over > self.periods {
             self.periods = over;
@@ -95,14 +98,14 @@ impl Events {
 
     /// The next event, if the next second begins at `turns`. While the line is high nothing more can come of it.
     pub(super) fn deadline(&self, clock: Clock, control: u8, turns: Option<Tsc>) -> Option<Tsc> {
-        if self.interrupts(control) {
+        if control & ENABLES == 0 || self.interrupts(control) {
             return None;
         }
-        let second = turns.filter(|_| control & (UPDATE | ALARM) != 0);
-        let period = match (control & PERIOD, self.period_hz()) {
-            (PERIOD, Some(hz)) => Some(self.period_origin + clock.until(self.periods + 1, hz)),
-            _ => None,
-        };
-        second.into_iter().chain(period).min()
+        let second = if control & (UPDATE | ALARM) != 0 { turns } else { None };
+        if control & PERIOD == 0 {
+            return second;
+        }
+        let period = self.period_hz().map(|hz| self.period_origin + clock.until(self.periods + 1, hz));
+        earliest(second, period)
     }
 }

@@ -5,6 +5,8 @@
 
 use heapless::Deque;
 use rt::{Task, port};
+use vcpu::clock::earliest;
+use vcpu::uart::KEPT_ROOM;
 
 const COM1: u16 = 0x3f8;
 const FIFO_CONTROL: u16 = COM1 + 2;
@@ -18,8 +20,6 @@ const FIFO: usize = 16;
 const SYSTEM_LINE: u8 = 0x1e;
 /// Bytes a second at 115200 baud.
 const BYTES_HZ: u64 = 11_520;
-/// Bytes that one exit can add to the queue: that much room is kept.
-const KEPT_ROOM: usize = 64;
 
 /// The host's serial port, if the manifest gives it.
 pub struct Console {
@@ -30,6 +30,8 @@ pub struct Console {
     look: u64,
     /// How often typed bytes are looked for, in ticks, and when next.
     poll: Option<(u64, u64)>,
+    /// When a notice is wanted whatever is to be sent: for typed bytes, and for the control console.
+    wake: Option<u64>,
 }
 
 impl Console {
@@ -49,7 +51,18 @@ impl Console {
             let ticks = ms.saturating_mul(task.info.tsc_hz) / 1_000;
             (ticks.max(1), rt::tsc())
         });
-        Self { given, byte: (task.info.tsc_hz / BYTES_HZ).max(1), look: 0, poll }
+        let wake = poll.map(|(_, next)| next);
+        Self { given, byte: (task.info.tsc_hz / BYTES_HZ).max(1), look: 0, poll, wake }
+    }
+
+    /// Somebody else wants a notice at tick `other` too. Said at each notice, so that an exit needs to look at one number.
+    pub fn also_at(&mut self, other: Option<u64>) {
+        self.wake = self.poll.map(|(_, next)| next).into_iter().chain(other).min();
+    }
+
+    /// Whether typed bytes are looked for.
+    pub const fn is_awaited(&self) -> bool {
+        self.poll.is_some()
     }
 
     /// Puts out what fits, and waits only when the queue is about to be full.
@@ -92,14 +105,15 @@ impl Console {
         }
         let ready = port::read(LINE_STATUS) & DATA_READY != 0;
         // While bytes come in, the next one is a byte's time away.
-        self.poll = Some((every, now + if ready { self.byte } else { every }));
+        let next = now + if ready { self.byte } else { every };
+        self.poll = Some((every, next));
+        self.wake = Some(next);
         ready.then(|| port::read(COM1))
     }
 
     /// When this wants to be called again, for what is left to send and for what may be typed.
     pub fn deadline<const N: usize>(&self, sent: &Deque<u8, N>) -> Option<u64> {
-        let send = (!sent.is_empty()).then_some(self.look);
-        let poll = self.poll.map(|(_, next)| next);
-        send.into_iter().chain(poll).min()
+        let send = if sent.is_empty() { None } else { Some(self.look) };
+        earliest(send, self.wake)
     }
 }

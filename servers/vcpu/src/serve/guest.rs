@@ -14,6 +14,7 @@ use vcpu::cpuid::{self, Cpuid};
 use vcpu::load::{Image, LoadError, flat, linux, multiboot};
 use vcpu::machine::{Config, Machine};
 use vcpu::memory::{BIOS_SLOT, RamMap};
+use vcpu::msr::FastStrings;
 use vcpu::{acpi, start};
 
 /// Why the VM cannot be started.
@@ -65,6 +66,7 @@ pub fn set_up(task: &Task, vm: u16, state: &mut VcpuState) -> Result<(Machine, R
         ram: map,
         cpuid: Cpuid::new(cpuid::host, info.tsc_hz, info.guest_physical_bits),
         tsc_hz: info.tsc_hz,
+        strings: if info.fast_strings { FastStrings::On } else { FastStrings::Off },
         epoch: host_clock::epoch(task),
     };
     Ok((Machine::new(&config, rt::tsc()), ram))

@@ -1,19 +1,25 @@
 //! The server: load the guest, start its vCPU, then receive, resolve, reply.
 
+mod commands;
 mod console;
+mod control;
 mod guest;
 mod host_clock;
+mod line;
 mod pager;
+mod precopy;
 mod window;
 
 use console::Console;
+use control::Control;
 use ipc_proto::call::{End, notice};
-use ipc_proto::exit::Resume;
+use ipc_proto::exit::{Exit, ExitMessage, Resume};
 use ipc_proto::layout::handle;
 use ipc_proto::manifest::Manifest;
 use ipc_proto::state::StateMask;
 use pager::Pager;
 use rt::{Received, StatePage, Task};
+use vcpu::clock::{Tsc, earliest};
 use vcpu::ending::{Ending, log_registers};
 use vcpu::machine::{Answer, Machine};
 use vcpu::tally::Tally;
@@ -26,8 +32,9 @@ struct Server {
     state: StatePage,
     memory: Ram,
     console: Console,
-    /// The deadline that the kernel has.
-    armed: u64,
+    control: Option<Control>,
+    /// The deadline that the kernel has: never later than what is wanted.
+    armed: Option<Tsc>,
 }
 
 /// Where the server begins.
@@ -44,8 +51,10 @@ pub fn main(task: Task) -> ! {
             give_up(End::ServerFailed);
         }
     };
-    let console = Console::new(&task);
-    let mut server = Server { vm, machine, state, memory, console, armed: 0 };
+    let mut console = Console::new(&task);
+    let control = Control::new(&task, vm);
+    console.also_at(control.as_ref().map(Control::due));
+    let mut server = Server { vm, machine, state, memory, console, control, armed: None };
     server.start();
     server.serve()
 }
@@ -70,58 +79,95 @@ impl Server {
         }
     }
 
+    /// Receive, resolve, reply. Most exits need no look at the clock, the console or the timer.
     fn serve(&mut self) -> ! {
         self.after(rt::tsc());
-        let mut next = rt::receive();
+        let mut next = rt::receive_words();
         loop {
-            next = match next {
-                Received::Exit(message) => {
-                    let now = rt::tsc();
-                    match self.machine.exit(&message.exit, &mut self.state, &mut self.memory, now) {
-                        Ok(answer) => {
-                            self.after(now);
-                            rt::reply(self.resume(answer).to_words())
-                        }
-                        Err(ending) => self.end(&ending, message.exit.travels()),
-                    }
-                }
-                Received::Notice(bits) => {
-                    // Other tasks are none of this VM's business.
-                    if bits & notice::TASK_STOPPED != 0 && Pager::has_stopped(self.vm) {
-                        log::error!("the pager has stopped, and this VM cannot do without");
-                        self.finish(End::ServerFailed);
-                    }
-                    self.notice();
-                    rt::receive()
-                }
-                Received::Call { vm, .. } => {
-                    log::warn!("the server of VM {vm} calls, and nothing is offered here");
-                    rt::reply_call(0)
-                }
-                Received::Fault(fault) => {
-                    log::error!("a fault at {:#x} came here: this task is no pager", fault.gpa.0);
-                    self.finish(End::ServerFailed)
-                }
-                Received::RefusedReply(_, refused) => {
-                    log::error!("the kernel refused a reply: {refused}");
-                    self.finish(End::ServerFailed)
-                }
-                Received::Unknown(answer) => {
-                    log::error!("the kernel answered {:#x} {:x?}", answer.status, answer.words);
-                    self.finish(End::ServerFailed)
-                }
+            let Some(message) = next.exit() else {
+                let received = rt::Answer { ..next };
+                next = self.other(received);
+                continue;
             };
+            let (head, event) = match self.machine.exit_at_once(&message.exit, &mut self.state) {
+                Some(flags) => two_words(&Resume { flags, ..Resume::advance(self.vm, 0) }),
+                None => self.exit(next.words[0], next.words[1], next.words[2]),
+            };
+            next = rt::reply_words([head, event, 0, 0, 0, 0]);
+        }
+    }
+
+    /// Any other exit.
+    #[inline(never)]
+    fn exit(&mut self, head: u64, first: u64, second: u64) -> (u64, u64) {
+        let words = [head, first, second, 0, 0, 0];
+        let Ok(message) = ExitMessage::from_words(&words) else { return (head, first) };
+        let now = rt::tsc();
+        if let exit @ Exit::Mmio(gpa, qualification) = &message.exit {
+            let (state, memory) = (&mut self.state, &mut self.memory);
+            return match self.machine.memory_exit(exit, *gpa, *qualification, state, memory, now) {
+                Ok(answer) => two_words(&self.resume(answer)),
+                Err(ending) => self.end(&ending, exit.travels()),
+            };
+        }
+        match self.machine.exit(&message.exit, &mut self.state, &mut self.memory, now) {
+            Ok(answer) => {
+                self.after(now);
+                two_words(&self.resume(answer))
+            }
+            Err(ending) => self.end(&ending, message.exit.travels()),
+        }
+    }
+
+    /// Whatever is no exit of the guest.
+    #[inline(never)]
+    fn other(&mut self, answer: rt::Answer) -> rt::Answer {
+        match answer.received() {
+            Received::Notice(bits) => {
+                // Other tasks are none of this VM's business.
+                if bits & notice::TASK_STOPPED != 0 && Pager::has_stopped(self.vm) {
+                    log::error!("the pager has stopped, and this VM cannot do without");
+                    self.finish(End::ServerFailed);
+                }
+                self.notice();
+                rt::receive_words()
+            }
+            Received::Call { vm, .. } => {
+                log::warn!("the server of VM {vm} calls, and nothing is offered here");
+                rt::reply_words([0; 6])
+            }
+            Received::Exit(_) => {
+                let [head, first, second, ..] = answer.words;
+                let (head, event) = self.exit(head, first, second);
+                rt::reply_words([head, event, 0, 0, 0, 0])
+            }
+            Received::Fault(fault) => {
+                log::error!("a fault at {:#x} came here: this task is no pager", fault.gpa.0);
+                self.finish(End::ServerFailed)
+            }
+            Received::RefusedReply(_, refused) => {
+                log::error!("the kernel refused a reply: {refused}");
+                self.finish(End::ServerFailed)
+            }
+            Received::Unknown(answer) => {
+                log::error!("the kernel answered {:#x} {:x?}", answer.status, answer.words);
+                self.finish(End::ServerFailed)
+            }
         }
     }
 
     /// The timer that was asked for has come.
     fn notice(&mut self) {
-        self.armed = 0;
+        self.armed = None;
         let now = rt::tsc();
         if self.machine.bus.uart.has_room()
             && let Some(byte) = self.console.typed(now)
         {
             self.machine.bus.receive(byte);
+        }
+        if let Some(control) = &mut self.control {
+            control.poll(&mut self.machine, &mut self.memory, now);
+            self.console.also_at(Some(control.due()));
         }
         if let Some(answer) = self.machine.tick(now)
             && let Err(refused) = rt::run(self.resume(answer))
@@ -130,6 +176,11 @@ impl Server {
             self.finish(End::ServerFailed);
         }
         self.after(now);
+        // Notices that only the control console asks for wake nobody.
+        let idle = self.control.as_ref().is_some_and(Control::is_idle) && !self.console.is_awaited();
+        if idle && self.machine.is_halted() && self.machine.bus.deadline().is_none() {
+            self.end(&Ending::Stranded, StateMask::empty());
+        }
     }
 
     /// Puts out what the guest has sent and asks for the next notification.
@@ -137,13 +188,14 @@ impl Server {
         let sent = self.machine.bus.uart.sent();
         self.console.put(sent, now);
         let console = self.console.deadline(sent);
-        let wanted = [self.machine.bus.deadline(), console].into_iter().flatten().min().unwrap_or(0);
-        if wanted == 0 && self.machine.is_halted() {
-            self.end(&Ending::Stranded, StateMask::empty());
-        }
-        if wanted != self.armed {
-            self.armed = wanted;
-            rt::timer(wanted);
+        match earliest(self.machine.bus.deadline(), console) {
+            // A notification that comes too early costs one look; a deadline that is masked for a moment comes back.
+            Some(wanted) if self.armed.is_none_or(|armed| wanted < armed) => {
+                self.armed = Some(wanted);
+                rt::timer(wanted);
+            }
+            None if self.machine.is_halted() => self.end(&Ending::Stranded, StateMask::empty()),
+            Some(_) | None => {}
         }
     }
 
@@ -167,6 +219,9 @@ impl Server {
 
     fn finish(&mut self, end: End) -> ! {
         self.console.flush(self.machine.bus.uart.sent());
+        if let Some(control) = &mut self.control {
+            control.flush();
+        }
         let figures = self.machine.figures();
         rt::stat(format_args!("exits.served"), figures.exits);
         rt::stat(format_args!("interrupts.delivered"), figures.interrupts);
@@ -176,6 +231,12 @@ impl Server {
         Pager::report(self.vm);
         give_up(end)
     }
+}
+
+/// A resume in the two words that it has.
+const fn two_words(resume: &Resume) -> (u64, u64) {
+    let [head, event, ..] = resume.to_words();
+    (head, event)
 }
 
 /// One figure for the summary, and a line for each number behind it.

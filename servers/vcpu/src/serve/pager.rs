@@ -1,6 +1,7 @@
 //! What this server asks of the VM's pager: to say hello, and to make slots.
 
-use core::fmt;
+use core::fmt::{self, Write};
+use heapless::String;
 use ipc_proto::layout::handle;
 use ipc_proto::lifecycle::{Features, Hello};
 use ipc_proto::refused::Refused;
@@ -9,25 +10,45 @@ use ipc_proto::version::PROTOCOL;
 use ipc_proto::wire;
 
 /// Longest request or reply, in bytes.
-const LONGEST: usize = 128;
+const LONGEST: usize = 256;
 
 /// Why the pager did not do what it was asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum PagerError {
     /// The kernel did not carry the request.
     NotCarried(Refused),
     /// The pager refused this request.
-    Refused(SlotRequest, SlotRefused),
+    Refused(Asked, SlotRefused),
     /// Its answer is no answer to this request.
-    Nonsense(SlotRequest),
+    Nonsense(Asked),
+}
+
+/// A request as people read it, as much of it as has room.
+#[derive(Clone, Debug)]
+pub struct Asked(String<64>);
+
+impl Asked {
+    /// That request.
+    pub fn of(request: &SlotRequest) -> Self {
+        let mut text = String::new();
+        // What has no room is left out.
+        let _ = write!(text, "{request:?}");
+        Self(text)
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 impl fmt::Display for PagerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotCarried(refused) => write!(f, "the pager cannot be reached: {refused}"),
-            Self::Refused(request, why) => write!(f, "the pager refuses {request:?}: {why:?}"),
-            Self::Nonsense(request) => write!(f, "the pager's answer to {request:?} makes no sense"),
+            Self::Refused(request, why) => write!(f, "the pager refuses {request}: {why:?}"),
+            Self::Nonsense(request) => write!(f, "the pager's answer to {request} makes no sense"),
         }
     }
 }
@@ -40,13 +61,20 @@ pub struct Pager {
 impl Pager {
     /// Greets the pager of VM `vm`.
     pub fn greet(vm: u16) -> Result<Self, PagerError> {
-        let pager = Self { portal: handle::pager(usize::from(vm)) };
+        let pager = Self::of(vm);
         let hello = SlotRequest::Hello(Hello { version: PROTOCOL, features: Features::empty() });
         match pager.ask(&hello)? {
             SlotReply::Hello(answer) if PROTOCOL.understands(answer.version) => Ok(pager),
-            SlotReply::Refused(why) => Err(PagerError::Refused(hello, why)),
-            SlotReply::Hello(_) | SlotReply::Done | SlotReply::Dirty(_) => Err(PagerError::Nonsense(hello)),
+            SlotReply::Refused(why) => Err(PagerError::Refused(Asked::of(&hello), why)),
+            SlotReply::Hello(_) | SlotReply::Done | SlotReply::Dirty(_) | SlotReply::Line(_) | SlotReply::Idle(_) => {
+                Err(PagerError::Nonsense(Asked::of(&hello)))
+            }
         }
+    }
+
+    /// The pager of VM `vm`, which has been greeted.
+    pub fn of(vm: u16) -> Self {
+        Self { portal: handle::pager(usize::from(vm)) }
     }
 
     /// Whether VM `vm` has a pager that has stopped.
@@ -56,7 +84,7 @@ impl Pager {
 
     /// Lets the pager of VM `vm`, if there is one, print its figures: the system is about to end.
     pub fn report(vm: u16) {
-        let pager = Self { portal: handle::pager(usize::from(vm)) };
+        let pager = Self::of(vm);
         match pager.request(&SlotRequest::Stats) {
             Ok(()) | Err(PagerError::NotCarried(Refused::BadHandle)) => {}
             Err(error) => log::warn!("no figures of the pager: {error}"),
@@ -67,18 +95,21 @@ impl Pager {
     pub fn request(&self, request: &SlotRequest) -> Result<(), PagerError> {
         match self.ask(request)? {
             SlotReply::Done => Ok(()),
-            SlotReply::Refused(why) => Err(PagerError::Refused(*request, why)),
-            SlotReply::Hello(_) | SlotReply::Dirty(_) => Err(PagerError::Nonsense(*request)),
+            SlotReply::Refused(why) => Err(PagerError::Refused(Asked::of(request), why)),
+            SlotReply::Hello(_) | SlotReply::Dirty(_) | SlotReply::Line(_) | SlotReply::Idle(_) => {
+                Err(PagerError::Nonsense(Asked::of(request)))
+            }
         }
     }
 
-    fn ask(&self, request: &SlotRequest) -> Result<SlotReply, PagerError> {
+    /// Asks for anything.
+    pub fn ask(&self, request: &SlotRequest) -> Result<SlotReply, PagerError> {
         let mut bytes = [0; LONGEST];
-        let len = wire::encode(request, &mut bytes).map_err(|_| PagerError::Nonsense(*request))?;
+        let len = wire::encode(request, &mut bytes).map_err(|_| PagerError::Nonsense(Asked::of(request)))?;
         rt::write_message(&bytes[..len]);
         let len = rt::send(self.portal, len).map_err(PagerError::NotCarried)?;
-        let answer = bytes.get_mut(..len).ok_or(PagerError::Nonsense(*request))?;
+        let answer = bytes.get_mut(..len).ok_or_else(|| PagerError::Nonsense(Asked::of(request)))?;
         rt::read_message(answer);
-        wire::decode(answer).map_err(|_| PagerError::Nonsense(*request))
+        wire::decode(answer).map_err(|_| PagerError::Nonsense(Asked::of(request)))
     }
 }

@@ -32,7 +32,7 @@ fn touched() -> (Box<Pager>, FakeMachine) {
 fn refused(pager: &mut Pager, request: SlotRequest, machine: &mut FakeMachine) -> Option<SlotRefused> {
     match pager.control(0, request, machine) {
         SlotReply::Refused(why) => Some(why),
-        SlotReply::Hello(_) | SlotReply::Done | SlotReply::Dirty(_) => None,
+        SlotReply::Hello(_) | SlotReply::Done | SlotReply::Dirty(_) | SlotReply::Idle(_) | SlotReply::Line(_) => None,
     }
 }
 
@@ -149,7 +149,7 @@ fn a_deleted_slot_is_unmapped_before_its_frames_are_free() {
     assert!(machine.ept.is_empty());
     assert_eq!(pager.pool().left(), before + Tree::frames_for(0, 0x20), "the pages and the node over them");
     let words = pager.answer(&access(0x100, READ), &mut machine);
-    assert_eq!(ClaimedReply::from_words(&words), Ok(ClaimedReply::Mmio));
+    assert_eq!(ClaimedReply::from_words(&words), Ok(ClaimedReply::Mmio(machine.generation)));
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_slot_that_becomes_private_is_taken_out_of_the_window() {
     assert_eq!(machine.asked, [Asked::Unmap(0x100, 0x20)]);
     let window = Fault { origin: Origin::Window, ..access(0x100, READ) };
     let words = pager.answer(&window, &mut machine);
-    assert_eq!(ClaimedReply::from_words(&words), Ok(ClaimedReply::Mmio));
+    assert_eq!(ClaimedReply::from_words(&words), Ok(ClaimedReply::Mmio(0)));
     let fault = Fault { mmu_seq: machine.mmu_seq, ..access(0x100, READ) };
     let words = pager.answer(&fault, &mut machine);
     machine.install(&words);
@@ -294,7 +294,9 @@ impl Run {
         match self.pager.control(0, request, &mut self.machine) {
             SlotReply::Done => then(&mut self.model),
             SlotReply::Refused(_) => {}
-            SlotReply::Hello(_) | SlotReply::Dirty(_) => panic!("neither was asked for"),
+            SlotReply::Hello(_) | SlotReply::Dirty(_) | SlotReply::Idle(_) | SlotReply::Line(_) => {
+                panic!("none was asked for")
+            }
         }
     }
 

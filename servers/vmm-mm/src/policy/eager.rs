@@ -2,7 +2,6 @@
 
 use super::{Advice, Policy, Populate};
 use crate::fault::PageFault;
-use ipc_proto::grant::Level;
 use ipc_proto::slot::Slot;
 
 /// The guest never waits for a page, at the price of all its memory at once. What is taken from it later comes back a
@@ -14,7 +13,7 @@ impl Policy for Eager {
     const NAME: &'static str = "eager";
 
     fn advise(&mut self, _: &PageFault) -> Advice {
-        Advice { around: 512, level: Level::Page }
+        Advice::window(512)
     }
 
     fn populate(&mut self, _: &Slot) -> Populate {

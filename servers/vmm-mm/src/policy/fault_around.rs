@@ -2,7 +2,6 @@
 
 use super::{Advice, Policy, Refusal};
 use crate::fault::PageFault;
-use ipc_proto::grant::Level;
 
 /// Memory is touched in neighbourhoods: one fault pays for a window of pages. Option `window`: its size in pages,
 /// 1 to 512, 16 if it is not given. The window lies at a multiple of its size and in one table.
@@ -33,6 +32,6 @@ impl Policy for FaultAround {
 
     #[inline]
     fn advise(&mut self, _: &PageFault) -> Advice {
-        Advice { around: self.window, level: Level::Page }
+        Advice::window(self.window)
     }
 }

@@ -2,15 +2,25 @@
 //!
 //! A policy sees what happened, never tables or frames, so it cannot map what is not there or take what is in use.
 
+mod clock;
 mod demand;
 mod eager;
 mod fault_around;
 mod huge;
+mod share;
+mod stride;
+mod view;
+mod wss;
 
+pub use clock::Clock;
 pub use demand::Demand;
 pub use eager::Eager;
 pub use fault_around::FaultAround;
 pub use huge::Huge;
+pub use share::Share;
+pub use stride::Stride;
+pub use view::{Begins, Bits, Duties, Looks, Overcommit, Purpose, Verdict, View, ZeroPages};
+pub use wss::Wss;
 
 use crate::fault::PageFault;
 use ipc_proto::grant::Level;
@@ -44,20 +54,54 @@ pub trait Policy {
     fn nx_huge(&self) -> NxHuge {
         NxHuge::Off
     }
+
+    /// The pages for which a new slot gets its frames at once: only for those of a gigabyte does it make a difference, as
+    /// no fault could wait until one is zeroed.
+    fn reserve(&self) -> Level {
+        Level::Page
+    }
+
+    /// What the policy does beside answering faults.
+    fn duties(&self) -> Duties {
+        Duties::NONE
+    }
+
+    /// Some pages of a VM, block after block and round after round: when frames are needed, or at the times that
+    /// [`Duties::period`] asks for. What shall be done with them is cut to what can be done.
+    fn survey(&mut self, view: &View) -> Verdict {
+        let _ = view;
+        Verdict::KEEP
+    }
+
+    /// Figure `number`, counted from 0, of what the policy found of VM `vm`; `None` when there are fewer.
+    fn figure(&self, vm: usize, number: usize) -> Option<(&'static str, u64)> {
+        let _ = (vm, number);
+        None
+    }
 }
 
 /// What to map for a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Advice {
-    /// How many small pages, the fault's own included: 1 to 512. They lie at a multiple of that.
+    /// How many small pages, the fault's own included: 1 to 512. Without a stride they lie at a multiple of that.
     pub around: u16,
     /// The largest page.
     pub level: Level,
+    /// Not 0: the pages are the fault's own and those behind it, so many pages apart, or before it if less than 0.
+    pub stride: i16,
+    /// What a page gets that is read before it was ever written.
+    pub zero: ZeroPages,
 }
 
 impl Advice {
     /// The page that faulted.
-    pub const THE_PAGE: Self = Self { around: 1, level: Level::Page };
+    pub const THE_PAGE: Self = Self { around: 1, level: Level::Page, stride: 0, zero: ZeroPages::Own };
+
+    /// A window of `around` pages.
+    #[must_use]
+    pub const fn window(around: u16) -> Self {
+        Self { around, ..Self::THE_PAGE }
+    }
 }
 
 /// What to map of a new slot.
@@ -90,6 +134,7 @@ pub enum Refusal {
 macro_rules! policies {
     ($($policy:ident = $new:expr;)*) => {
         /// The policy that the manifest picked.
+        #[expect(clippy::large_enum_variant, reason = "there is one, and no heap to put it on")]
         #[derive(Debug)]
         pub enum Chosen {
             $(#[doc = concat!("See [`", stringify!($policy), "`].")] $policy($policy),)*
@@ -148,6 +193,37 @@ macro_rules! policies {
                     $(Self::$policy(policy) => policy.nx_huge(),)*
                 }
             }
+
+            /// See [`Policy::reserve`].
+            #[must_use]
+            pub fn reserve(&self) -> Level {
+                match self {
+                    $(Self::$policy(policy) => policy.reserve(),)*
+                }
+            }
+
+            /// See [`Policy::duties`].
+            #[must_use]
+            pub fn duties(&self) -> Duties {
+                match self {
+                    $(Self::$policy(policy) => policy.duties(),)*
+                }
+            }
+
+            /// See [`Policy::survey`].
+            pub fn survey(&mut self, view: &View) -> Verdict {
+                match self {
+                    $(Self::$policy(policy) => policy.survey(view),)*
+                }
+            }
+
+            /// See [`Policy::figure`].
+            #[must_use]
+            pub fn figure(&self, vm: usize, number: usize) -> Option<(&'static str, u64)> {
+                match self {
+                    $(Self::$policy(policy) => policy.figure(vm, number),)*
+                }
+            }
         }
     };
 }
@@ -157,6 +233,18 @@ policies! {
     FaultAround = FaultAround::default();
     Eager = Eager;
     Huge = Huge::default();
+    Stride = Stride::default();
+    Clock = Clock;
+    Share = Share::default();
+    Wss = Wss::default();
+}
+
+/// The number in `value`, if it is one of `allowed`.
+fn number<T: core::str::FromStr + PartialOrd>(
+    value: &str,
+    allowed: core::ops::RangeInclusive<T>,
+) -> Result<T, Refusal> {
+    value.parse().ok().filter(|number| allowed.contains(number)).ok_or(Refusal::BadValue)
 }
 
 #[cfg(test)]

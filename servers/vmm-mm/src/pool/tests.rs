@@ -1,4 +1,4 @@
-use super::{BATCH, Frame, LARGE, Pool};
+use super::{AT_ONCE, AT_START, Ahead, ENOUGH, Frame, LARGE, LOW, Pool};
 use crate::machine::{Memory, WORDS};
 use crate::testing::FakeMachine;
 use proptest::prelude::*;
@@ -14,7 +14,8 @@ fn pool(frames: u64) -> (Pool, FakeMachine) {
 
 #[test]
 fn every_frame_is_handed_out_once_and_then_none() {
-    for frames in [0, 1, BATCH as u64 - 1, BATCH as u64, 3 * BATCH as u64 + 7] {
+    let start = u64::from(AT_START);
+    for frames in [0, 1, start - 1, start, start + u64::from(AT_ONCE) + 1] {
         let (mut pool, mut machine) = pool(frames);
         assert_eq!(pool.left(), frames);
         let mut seen = HashSet::new();
@@ -40,15 +41,58 @@ fn a_frame_that_comes_back_dirty_goes_out_zeroed() {
 }
 
 #[test]
-fn the_start_zeroes_a_batch_and_a_batch_lasts() {
-    let (mut pool, mut machine) = pool(1000);
-    assert_eq!(machine.cleared, BATCH as u64);
-    for _ in 0..BATCH {
+fn a_fault_zeroes_a_few_frames_at_most_and_none_while_some_are_zeroed() {
+    let (mut pool, mut machine) = pool(2 * u64::from(AT_START));
+    assert_eq!(machine.cleared, u64::from(AT_START), "at the start");
+    for taken in 0..AT_START {
+        assert_eq!(machine.asked_for_time, u32::from(taken > AT_START - LOW), "after {taken} frames");
         assert!(pool.take_zeroed(&mut machine).is_some());
     }
-    assert_eq!(machine.cleared, BATCH as u64, "no fault of a batch zeroes a frame");
+    assert_eq!(machine.cleared, u64::from(AT_START), "no frame was zeroed by who took one");
     assert!(pool.take_zeroed(&mut machine).is_some());
-    assert_eq!(machine.cleared, 2 * BATCH as u64);
+    assert_eq!(machine.cleared, u64::from(AT_START) + 1, "the frame itself");
+    assert_eq!(pool.take_zeroed_run(16, &mut machine), (AT_START + 1, AT_ONCE), "a run is cut to what may be zeroed");
+    assert_eq!(machine.cleared, u64::from(AT_START + 1 + AT_ONCE));
+}
+
+#[test]
+fn frames_are_zeroed_ahead_until_enough_are() {
+    let (mut pool, mut machine) = pool(4 * u64::from(AT_START));
+    (0..AT_START).for_each(|_| assert!(pool.take_zeroed(&mut machine).is_some()));
+    let cleared = machine.cleared;
+    let mut steps = 0;
+    while pool.zero_ahead(32, &mut machine) == Ahead::More {
+        steps += 1;
+    }
+    assert_eq!((steps, machine.cleared - cleared), (ENOUGH / 32 - 1, u64::from(ENOUGH)));
+    let (asked, cleared) = (machine.asked_for_time, machine.cleared);
+    let runs: Vec<_> = (0..(ENOUGH - LOW) / 16).map(|_| pool.take_zeroed_run(16, &mut machine)).collect();
+    assert!(runs.iter().enumerate().all(|(n, run)| *run == (AT_START + n as u32 * 16, 16)), "runs are neighbours");
+    assert_eq!((machine.asked_for_time, machine.cleared), (asked, cleared));
+    let _ = pool.take_zeroed(&mut machine);
+    assert_eq!((machine.asked_for_time, machine.cleared), (asked + 1, cleared), "few are left: more time is asked for");
+}
+
+#[test]
+fn nobody_is_asked_for_time_when_everything_is_zeroed() {
+    let (mut pool, mut machine) = pool(u64::from(LOW));
+    while pool.take_zeroed(&mut machine).is_some() {}
+    assert_eq!((machine.asked_for_time, machine.cleared), (0, u64::from(LOW)));
+    assert_eq!(pool.zero_ahead(32, &mut machine), Ahead::Enough);
+}
+
+#[test]
+fn neighbours_that_are_given_back_come_out_as_neighbours() {
+    let (mut pool, mut machine) = pool(64);
+    let mut out: Vec<Frame> = core::iter::from_fn(|| pool.take_zeroed(&mut machine)).collect();
+    out.drain(..16).for_each(|frame| pool.release(frame, &mut machine));
+    out.drain(16..32).rev().for_each(|frame| pool.release(frame, &mut machine));
+    assert_eq!(pool.left(), 32);
+    let mut runs: Vec<_> = (0..8).map(|_| pool.take_zeroed_run(AT_ONCE, &mut machine)).collect();
+    runs.sort_unstable();
+    let expected: Vec<_> = (0..4).chain(8..12).map(|n| (n * AT_ONCE, AT_ONCE)).collect();
+    assert_eq!(runs, expected);
+    assert_eq!((pool.left(), pool.take_zeroed_run(1, &mut machine)), (0, (0, 0)));
 }
 
 #[test]
@@ -60,31 +104,28 @@ fn a_promise_is_kept_to_what_is_there() {
     assert!(!pool.promise(u64::MAX), "a sum that overflows is refused");
     assert!(pool.promise(40));
     pool.unpromise(40);
-    assert_eq!(pool.take_run(10, &mut machine).map(|run| run.count), Some(1), "the rest is stocked");
+    assert_eq!(pool.take_run(10, &mut machine).map(|run| run.count), Some(10));
     assert!(!pool.promise(40), "what the kernel has is not the pager's to promise");
-    assert!(pool.promise(39));
+    assert!(pool.promise(30));
 }
 
 #[test]
 fn a_run_is_neighbours_and_leaves_for_good() {
-    let (mut pool, mut machine) = pool(BATCH as u64 + 5);
-    let run = pool.take_run(4, &mut machine).expect("five are untouched");
-    assert_eq!((run.first, run.count), (BATCH as u32, 4));
-    let run = pool.take_run(4, &mut machine).expect("one is untouched");
-    assert_eq!((run.first, run.count), (BATCH as u32 + 4, 1));
-    let mut seen = HashSet::new();
-    while let Some(run) = pool.take_run(4, &mut machine) {
-        assert_eq!(run.count, 1, "of what is stocked or free, one at a time");
-        assert!(seen.insert(run.first) && run.first < BATCH as u32);
-    }
-    assert_eq!(seen.len(), BATCH);
-    assert_eq!(pool.donated(), BATCH as u64 + 5);
+    let (mut pool, mut machine) = pool(10);
+    let run = pool.take_run(4, &mut machine).expect("ten are there");
+    assert_eq!((run.first, run.count), (6, 4), "from the end, so that pages go on getting neighbours");
+    let frames: Vec<Frame> = (0..3).filter_map(|_| pool.take_zeroed(&mut machine)).collect();
+    frames.into_iter().for_each(|frame| pool.release(frame, &mut machine));
+    let run = pool.take_run(4, &mut machine).expect("three are free");
+    assert_eq!((run.first, run.count), (0, 3), "what was given back first");
+    assert_eq!(pool.take_run(4, &mut machine).map(|run| (run.first, run.count)), Some((3, 3)));
+    assert_eq!((pool.take_run(4, &mut machine), pool.donated()), (None, 10));
 }
 
 #[test]
 fn frames_come_out_in_a_row() {
-    let (mut pool, mut machine) = pool(3 * BATCH as u64);
-    for index in 0..3 * BATCH as u32 {
+    let (mut pool, mut machine) = pool(384);
+    for index in 0..384 {
         assert_eq!(pool.take_zeroed(&mut machine).map(|frame| frame.index()), Some(index));
     }
 }

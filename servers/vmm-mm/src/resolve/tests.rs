@@ -53,9 +53,12 @@ fn no_slot_is_mmio_and_not_an_error() {
 }
 
 #[test]
-fn a_misconfiguration_is_mmio_even_in_ram() {
+fn a_misconfiguration_is_decided_by_the_slots_that_there_are_now() {
     let fault = Fault { kind: FaultKind::Misconfiguration, ..access(GFN, Qualification::empty()) };
-    assert_eq!(answer(fault, SlotFlags::empty(), State::Valid), Resolution::Emulate);
+    assert_eq!(answer(fault, SlotFlags::empty(), State::Valid), Resolution::Ram(Rights::all()));
+    assert_eq!(answer(fault, SlotFlags::READONLY, State::Valid), Resolution::Ram(Rights::READ | Rights::EXECUTE));
+    assert_eq!(answer(fault, SlotFlags::empty(), State::Invalid), Resolution::Retry);
+    assert_eq!(resolve(&PageFault::from_message(&fault), None), Resolution::Emulate);
 }
 
 #[test]

@@ -64,21 +64,47 @@ impl Tree {
     pub fn collapse(&mut self, memory: &mut impl Memory, aligned: impl Fn(u32) -> bool) -> u64 {
         let mut collapsed = 0;
         let mut from = 0;
-        self.split = 0;
         while let Some((offset, _)) = self.next(from, memory, Page::is_known) {
-            let key = self.key(offset);
-            from = (key | (BLOCK as u64 - 1)) + 1 - u64::from(self.skew);
-            let Some(leaf) = self.leaf(key, memory) else { continue };
-            let first = index(key, 0) & !(BLOCK - 1);
-            if let Some(frame) = lies_as_one(leaf, first, memory)
-                && aligned(frame)
-            {
-                (first..first + BLOCK).for_each(|place| memory.set_word(leaf, place, 0));
-                memory.set_word(leaf, first, (frame + 1) | LARGE);
+            from = (self.key(offset) | (BLOCK as u64 - 1)) + 1 - u64::from(self.skew);
+            if self.can_be_whole(offset, memory, &aligned) {
+                self.make_whole(offset, memory);
                 collapsed += 1;
             }
         }
+        self.split = 0;
         collapsed
+    }
+
+    /// Whether the block of page `offset` is small, its frames lie as one (in a row, from a frame that `aligned` accepts),
+    /// and nothing is noted of its pages.
+    #[must_use]
+    pub fn can_be_whole(&self, offset: u64, memory: &impl Memory, aligned: impl Fn(u32) -> bool) -> bool {
+        let key = self.key(offset);
+        let Some(leaf) = self.leaf(key, memory) else { return false };
+        lies_as_one(leaf, index(key, 0) & !(BLOCK - 1), memory).is_some_and(aligned)
+    }
+
+    /// Makes the block of page `offset`, which can be whole, one large page.
+    pub fn make_whole(&mut self, offset: u64, memory: &mut impl Memory) {
+        let key = self.key(offset);
+        let Some(leaf) = self.leaf(key, memory) else { return };
+        let first = index(key, 0) & !(BLOCK - 1);
+        let head = memory.word(leaf, first) & INDEX;
+        (first..first + BLOCK).for_each(|place| memory.set_word(leaf, place, 0));
+        memory.set_word(leaf, first, head | LARGE);
+        self.split = self.split.saturating_sub(1);
+    }
+
+    /// How many large pages were split and not made whole again.
+    #[must_use]
+    pub const fn splits(&self) -> u64 {
+        self.split as u64
+    }
+
+    /// The first page of the first block from page `from` on that has small pages.
+    #[must_use]
+    pub fn next_small(&self, from: u64, memory: &impl Memory) -> Option<u64> {
+        self.next(from, memory, |page| page.is_known() && !page.is_large()).map(|(offset, _)| offset)
     }
 
     /// Takes the note off every page of the slot.

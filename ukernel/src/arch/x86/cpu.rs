@@ -110,6 +110,12 @@ pub fn tsc() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
+/// Whether strings are moved in pieces larger than their elements. Every CPU with VMX has the register.
+#[must_use]
+pub fn fast_strings() -> bool {
+    msr::read(msr::IA32_MISC_ENABLE) & 1 != 0
+}
+
 /// CR2: the address of the last page fault, the host's or the guest's.
 #[inline(always)]
 #[must_use]

@@ -4,8 +4,9 @@
 
 #[cfg(not(target_os = "none"))]
 use super::machine;
+use super::vmx::guest::Entry;
 use crate::core::{Core, Next};
-use crate::{call, exit, fail, trap};
+use crate::{call, exit, fail, fast, trap};
 use core::arch::asm;
 #[cfg(target_os = "none")]
 use core::arch::global_asm;
@@ -96,23 +97,25 @@ unsafe extern "C" fn start(information: u64) -> ! {
 /// Called by `entry.S` for every system call.
 ///
 /// # Safety
-/// 1. `core` is this CPU's. 2. No other reference to it lives on any CPU.
+/// 1. `core` is this CPU's. 2. No other reference to it lives on any CPU. 3. `words` are those that `entry.S` pushed.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn system_call(
-    w0: u64,
-    w1: u64,
-    rip: u64,
-    rsp: u64,
-    w2: u64,
-    w3: u64,
-    number: u64,
-    w4: u64,
-    w5: u64,
-    core: *mut Core,
-) -> ! {
+unsafe extern "C" fn system_call(core: *mut Core, words: *const Words, rip: u64, rsp: u64, number: u64) -> ! {
     // SAFETY: 1 and 2 make the reference valid and unique until the kernel is left.
     let core = unsafe { &mut *core };
-    let next = call::system_call(core, call::Caller { rip, rsp }, number, &[w0, w1, w2, w3, w4, w5]);
+    // SAFETY: 3; they lie on this CPU's stack, above all that is used from here on.
+    let words = unsafe { &*words };
+    let caller = call::Caller { rip, rsp };
+    match fast::called(core, caller, number, words) {
+        Some(fast::Next::Guest(entry)) => enter_guest(entry),
+        Some(fast::Next::Thread(message)) => deliver(message),
+        None => called(core, caller, number, words),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn called(core: &mut Core, caller: call::Caller, number: u64, words: &Words) -> ! {
+    let next = call::system_call(core, caller, number, words);
     leave(core, next)
 }
 
@@ -124,6 +127,16 @@ unsafe extern "C" fn system_call(
 unsafe extern "C" fn guest_left(core: *mut Core) -> ! {
     // SAFETY: 1 and 2 make the reference valid and unique until the kernel is left.
     let core = unsafe { &mut *core };
+    match fast::left(core) {
+        Some(fast::Next::Thread(message)) => deliver(message),
+        Some(fast::Next::Guest(entry)) => enter_guest(entry),
+        None => exited(core),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn exited(core: &mut Core) -> ! {
     let next = exit::guest_left(core);
     leave(core, next)
 }
@@ -169,29 +182,25 @@ unsafe extern "C" fn kernel_fault(frame: *const TrapFrame) -> ! {
 #[inline(always)]
 fn leave(core: &mut Core, next: Next) -> ! {
     match next {
-        Next::Guest(vcpu) => {
-            let (state, launched) = core.prepare_guest(vcpu);
-            enter_guest(state, launched)
-        }
-        Next::Deliver(thread) => {
-            let (rip, rsp, status, words) = core.prepare_delivery(thread);
-            deliver(rip, rsp, status, words)
-        }
+        Next::Guest(vcpu) => enter_guest(core.prepare_guest(vcpu)),
+        Next::Deliver(thread) => deliver(core.prepare_delivery(thread)),
         Next::Resume(thread) => return_to(core.prepare_return(thread)),
         Next::Idle => idle(core.prepare_idle()),
     }
 }
 
+/// Enters a guest.
 #[cfg(target_os = "none")]
-fn enter_guest(state: u64, launched: bool) -> ! {
+#[inline(always)]
+fn enter_guest(Entry { state, launched }: Entry) -> ! {
     // SAFETY: `state` is the state page of the loaded vCPU: its registers are popped from there.
     unsafe { asm!("jmp guest_entry", in("rdi") state, in("esi") u32::from(launched), options(noreturn)) }
 }
 
 /// Comes back from a system call. Registers without a word of the message are cleared: they hold the kernel's values.
 #[inline(always)]
-fn deliver(rip: u64, rsp: u64, status: u64, words: Words) -> ! {
-    let [w0, w1, w2, w3, w4, w5] = words;
+fn deliver(message: fast::Message) -> ! {
+    let fast::Message { rip, rsp, status, words: [w0, w1, w2, w3, w4, w5] } = message;
     // SAFETY: both addresses are below the kernel's half (`Core::prepare_delivery`); STI takes effect after SYSEXIT.
     unsafe {
         asm!(
@@ -217,7 +226,7 @@ fn idle(stack: u64) -> ! {
 }
 
 #[cfg(not(target_os = "none"))]
-fn enter_guest(_: u64, _: bool) -> ! {
+fn enter_guest(_: Entry) -> ! {
     machine::power_off(3)
 }
 

@@ -3,16 +3,23 @@
 
 .pushsection .text, "ax"
 
-# From a server, by SYSENTER: rax number; rdi rsi r8 r9 r10 r11 words; rdx, rcx its return address and stack.
-# Arguments seven to ten of system_call are on the stack; the tenth is the core, which is always there.
+# From a server, by SYSENTER: rax number; rdi rsi r8 r9 r10 r11 words; rdx, rcx its return address and stack, which is
+# where system_call takes them. The last word of the stack is the core.
 .balign 16
 .globl sysenter_entry
 sysenter_entry:
     push 2
     popfq                               # SYSENTER clears IF but leaves DF, AC, NT and TF as the server had them
+    push rax
     push r11
     push r10
-    push rax
+    push r9
+    push r8
+    push rsi
+    push rdi
+    mov rdi, [rsp + 56]
+    mov rsi, rsp
+    mov r8, rax
     call system_call
     ud2
 

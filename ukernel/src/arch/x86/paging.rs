@@ -38,19 +38,24 @@ impl Format for UserPages {
         KernelPages::leaf(pfn, level, rights, mem_type) & !GLOBAL | USER
     }
 
+    fn next(entry: u64) -> Option<Pfn> {
+        (entry & (PRESENT | LARGE) == PRESENT).then_some(Pfn((entry & ADDRESS) >> 12))
+    }
+
     fn decode(entry: u64, level: u8) -> Entry {
         if entry & PRESENT == 0 {
             return Entry::Empty;
         }
-        if level > 1 && entry & LARGE == 0 {
-            return Entry::Table(Pfn((entry & ADDRESS) >> 12));
+        if let Some(table) = Self::next(entry).filter(|_| level > 1) {
+            return Entry::Table(table);
         }
         let mut rights = Rights::READ;
         rights.set(Rights::WRITE, entry & WRITABLE != 0);
         rights.set(Rights::EXECUTE, entry & NO_EXECUTE == 0);
         let mem_type = if entry & CACHE_DISABLE == 0 { MemType::WriteBack } else { MemType::Uncacheable };
         let accessed = entry & ACCESSED != 0;
-        Entry::Leaf(Leaf { pfn: Pfn((entry & ADDRESS) >> 12), rights, mem_type, accessed, dirty: entry & DIRTY != 0 })
+        let (pfn, dirty) = (Pfn((entry & ADDRESS) >> 12), entry & DIRTY != 0);
+        Entry::Leaf(Leaf { pfn, rights, allowed: rights, mem_type, accessed, dirty })
     }
 }
 
@@ -78,6 +83,10 @@ impl Format for KernelPages {
 
     fn decode(entry: u64, level: u8) -> Entry {
         UserPages::decode(entry, level)
+    }
+
+    fn next(entry: u64) -> Option<Pfn> {
+        UserPages::next(entry)
     }
 }
 

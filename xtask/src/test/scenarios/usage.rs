@@ -18,6 +18,8 @@ pub fn unknown_names(bench: &Bench, name: &str) -> anyhow::Result<String> {
     unknown.ends(Status::Usage)?.tells("bosch")?.tells("qemu-in-bochs")?;
     let unknown = Trial::of("touch").set("task.vmmm=none").run(bench, name)?;
     unknown.ends(Status::Usage)?.tells("vmmm")?.tells("vmm-mm, vcpu")?;
+    let unknown = Trial::of("touch").set("pager=ada").run(bench, name)?;
+    unknown.ends(Status::Usage)?.tells("ada")?.tells("rust, c")?;
     Ok(String::new())
 }
 

@@ -13,6 +13,8 @@ pub(super) struct Controls {
 
 /// Interrupt-window exiting, in [`PRIMARY`].
 pub(super) const INTERRUPT_WINDOW: u64 = 1 << 2;
+/// Page-modification logging, in [`SECONDARY`].
+pub(super) const LOG: u64 = 1 << 17;
 /// IA-32e mode guest, in [`ENTRY`].
 pub(super) const LONG_MODE_GUEST: u64 = 1 << 9;
 

@@ -65,14 +65,25 @@ pub struct Violation {
 /// A vCPU.
 pub struct GuestCpu {
     pub(super) vmcs: Vmcs,
-    /// Two frames: what the exit path needs and [`vector`] keeps, then the state page shared with the VM's server.
+    /// Three frames: what the exit path needs and [`vector`] keeps, the state page shared with the VM's server, and
+    /// [`log`](super::log)'s.
     pages: Pfn,
+    /// Where the exit path pushes the general registers, and the entry pops them: the state page.
+    state: u64,
     eptp: u64,
     launched: bool,
     /// CR2 when the guest was left: page faults of tasks change the register.
     pub(super) cr2: u64,
     pub(super) resident: [u64; 5],
     primary: u64,
+}
+
+/// How a guest is entered.
+pub struct Entry {
+    /// The address of its state page.
+    pub state: u64,
+    /// Whether the VMCS has been entered since it was cleared.
+    pub launched: bool,
 }
 
 /// What a vCPU is made with.
@@ -114,10 +125,12 @@ impl GuestCpu {
     /// Makes a vCPU: everything but guest state is set.
     pub fn new(frames: &mut BootFrames, place: &Place) -> Option<Self> {
         let vmcs = root::region(frames)?;
-        let pages = frames.cleared(2)?;
+        let pages = frames.cleared(3)?;
         let eptp = ept_entry::pointer(place.ept_root, EptCapabilities::read());
         let primary = controls::PRIMARY.value();
-        let mut guest = Self { vmcs: Vmcs(vmcs), pages, eptp, launched: false, cr2: 0, resident: [0; 5], primary };
+        let state = PHYSMAP + ((pages.0 + 1) << 12);
+        let mut guest =
+            Self { vmcs: Vmcs(vmcs), pages, state, eptp, launched: false, cr2: 0, resident: [0; 5], primary };
         // SAFETY: the frame is a fresh region with the revision.
         unsafe { instr::vmclear(vmcs) }.ok()?;
         guest.make_current();
@@ -167,7 +180,7 @@ impl GuestCpu {
             (host::IA32_SYSENTER_CS, u64::from(tables::KERNEL_CODE)),
             (host::IA32_SYSENTER_ESP, place.stack.sysenter()),
             (host::IA32_SYSENTER_EIP, door::sysenter_address()),
-            (host::RSP, self.state_address() + size_of::<ipc_proto::state::Gprs>() as u64),
+            (host::RSP, self.state + size_of::<ipc_proto::state::Gprs>() as u64),
             (host::RIP, door::exit_address()),
         ];
         fields.iter().for_each(|(field, value)| self.vmcs.write_guest(*field, *value));
@@ -179,21 +192,9 @@ impl GuestCpu {
         Pfn(self.pages.0 + 1)
     }
 
-    /// The EPT pointer, for [`flush`].
-    #[must_use]
-    pub const fn eptp(&self) -> u64 {
-        self.eptp
-    }
-
-    /// Where the exit path pushes the general registers, and the entry pops them.
-    #[must_use]
-    pub const fn state_address(&self) -> u64 {
-        PHYSMAP + (self.state_frame().0 << 12)
-    }
-
-    /// Whether the VMCS has been entered since it was cleared.
-    pub const fn launch(&mut self) -> bool {
-        core::mem::replace(&mut self.launched, true)
+    /// The frame of the log of written pages.
+    pub(super) const fn log_frame(&self) -> Pfn {
+        Pfn(self.pages.0 + 2)
     }
 
     fn make_current(&self) {
@@ -225,12 +226,20 @@ impl GuestCpu {
         self.cr2 = cpu::cr2();
     }
 
-    /// Puts back what the host may have changed: to be called last before an entry.
+    /// Puts back what the host may have changed: to be called last before an entry, of the vCPU that is loaded.
     #[inline(always)]
-    pub fn about_to_enter(&self) {
+    pub fn about_to_enter(&mut self) -> Entry {
         if cpu::cr2() != self.cr2 {
             cpu::set_cr2(self.cr2);
         }
+        Entry { state: self.state, launched: core::mem::replace(&mut self.launched, true) }
+    }
+
+    /// The entry of a guest that was left and for which nobody else has run: nothing needs to be put back.
+    #[inline(always)]
+    #[must_use]
+    pub const fn as_it_was_left(&self) -> Entry {
+        Entry { state: self.state, launched: true }
     }
 
     /// The exit reason (SDM vol. 3C, table 25-19), with bit 31 for a failed entry.
@@ -340,6 +349,15 @@ impl GuestCpu {
             self.primary = wanted;
             self.vmcs.write_guest(control::PRIMARY_PROCBASED_EXEC_CONTROLS, wanted);
         }
+    }
+}
+
+impl GuestCpu {
+    /// Whether one was asked for.
+    #[inline(always)]
+    #[must_use]
+    pub const fn interrupt_window(&self) -> Window {
+        if self.primary & controls::INTERRUPT_WINDOW == 0 { Window::Unwanted } else { Window::Wanted }
     }
 }
 

@@ -4,6 +4,7 @@ mod controls;
 pub mod ept_entry;
 pub mod guest;
 mod instr;
+pub mod log;
 pub mod root;
 mod segments;
 mod state;

@@ -33,7 +33,7 @@ impl GuestCpu {
     /// Copies guest state into the state page.
     pub fn read_state(&self, mask: StateMask) {
         let page = self.page();
-        for (group, field, offset) in FIELDS {
+        for &(group, field, offset) in &FIELDS {
             if mask.contains(group) {
                 page[offset / 8].store(self.vmcs.read(field), Relaxed);
             }
@@ -65,7 +65,7 @@ impl GuestCpu {
     pub fn write_state(&mut self, mask: StateMask) {
         let page = self.page();
         let at = |offset: usize| page[offset / 8].load(Relaxed);
-        for (group, field, offset) in FIELDS {
+        for &(group, field, offset) in &FIELDS {
             if mask.contains(group) {
                 self.vmcs.write_guest(field, at(offset));
             }
@@ -113,7 +113,7 @@ impl GuestCpu {
 }
 
 /// State that is one VMCS field and one word of the state page.
-const FIELDS: [(StateMask, u32, usize); 18] = [
+const FIELDS: [(StateMask, u32, usize); 21] = [
     (StateMask::RIP, guest::RIP, offset_of!(VcpuState, rip)),
     (StateMask::RFLAGS, guest::RFLAGS, offset_of!(VcpuState, rflags)),
     (StateMask::RSP, guest::RSP, offset_of!(VcpuState, rsp)),
@@ -132,4 +132,7 @@ const FIELDS: [(StateMask, u32, usize); 18] = [
     (StateMask::SYSENTER, guest::IA32_SYSENTER_CS, offset_of!(VcpuState, sysenter_cs)),
     (StateMask::SYSENTER, guest::IA32_SYSENTER_ESP, offset_of!(VcpuState, sysenter_esp)),
     (StateMask::SYSENTER, guest::IA32_SYSENTER_EIP, offset_of!(VcpuState, sysenter_eip)),
+    (StateMask::CODE, guest::CS_BASE, offset_of!(VcpuState, cs.base)),
+    (StateMask::CODE, guest::CS_ACCESS_RIGHTS, offset_of!(VcpuState, cs.access)),
+    (StateMask::CODE, guest::SS_ACCESS_RIGHTS, offset_of!(VcpuState, ss.access)),
 ];

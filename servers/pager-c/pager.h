@@ -1,0 +1,64 @@
+/* What a pager needs of ../../ipc-proto/SPEC.md (§ is a section, P an obligation there), and what the files of this
+ * one have of each other. Read on in serve.c. */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef uint8_t u8;
+typedef uint16_t u16;
+typedef uint64_t u64;
+
+enum { REPLY_RECEIVE = 0, MEM_OP = 2, LOG = 5, STAT = 7, NO_REPLY = 256 };          /* §2.1: calls */
+enum { GOT_FAULT, GOT_EXIT, GOT_CALL, GOT_NOTICE, GOT_REFUSED, UNKNOWN_MESSAGE = 255 };     /* §2.2 */
+enum { HANDLE_VM = 8, MAJOR = 0, MINOR = 2 };                                       /* §2.3, §4 */
+
+enum { VCPU, WINDOW };                                                              /* §5.1: origins, kinds, access */
+enum { VIOLATION, MISCONFIGURATION, LOG_FULL, ACCESS_WRITE = 2 };
+struct fault {
+    u16 vcpu, vm, tables_left;
+    u64 origin, kind, gpa, qualification, mmu_seq;
+};
+
+enum { MAP = 1, MMIO, RETRY, PENDING, DENY };                                       /* §5.2 */
+enum { NO_SLOT = 1, NO_MEMORY, BY_POLICY, INTERNAL };                               /* §9.2 */
+enum { READ = 1, WRITE = 2, EXECUTE = 4, LEVEL_4K = 1, WRITE_BACK = 6, LEAVES = 512 };      /* §5.3 */
+struct reply {                          /* what it maps are pages of 4 KiB, write-back, always */
+    u64 variant, reason, rights, count, gfn, pfn, mmu_seq, generation, tables, tables_count;
+};
+
+enum { UNMAP = 2, PROTECT = 3, GENERATION = 9 };                                    /* §7 */
+enum { REFUSED_NOT_ASKED = 7, REFUSED_STALE = 21, REFUSED_NO_TABLES = 22 };         /* §9.1 */
+
+enum { NORMAL, SMM, SPACES };                                                       /* §8 */
+enum { READONLY = 1, LOG_DIRTY_PAGES = 2, PRIVATE = 4, KNOWN_FLAGS = 7, FEATURE_DIRTY_LOG = 1 };
+enum { HELLO, CREATE, DELETE, MOVE, SET_FLAGS, STATS, DIRTY_LOG, TRACK, WHY, MEMORY_TYPE, TELL, POLICY, IDLE,
+       REQUESTS };
+enum { END, VER, FEATURES, ID, SPACE, FLAGS, ADDRESS, PAGES, TRACKING, REGISTER, VALUE, TOPIC, ROW, TEXT, FIELDS };
+enum { TELL_WHY, TELL_STATS, TELL_POLICY, TELL_SLOTS, TOPICS };
+struct request { u64 variant, field[FIELDS]; };         /* ADDRESS: a gfn, a gpa, or an offset in a slot */
+
+enum { TOLD_HELLO, TOLD_DONE, TOLD_REFUSED, TOLD_DIRTY, TOLD_LINE, DIRTY_WORDS = 16, DIRTY_PAGES = DIRTY_WORDS * 64 };
+enum { MALFORMED, VERSION, NO_HELLO, BAD_SIZE, BEYOND_GUEST, OVERLAP, EXISTS, NO_SUCH_SLOT, TOO_MANY, UNKNOWN_FLAG,
+       OUT_OF_MEMORY, KERNEL, NOT_LOGGED, UNKNOWN_REGISTER, UNKNOWN_POLICY };
+struct answer { u64 count, value[2 + DIRTY_WORDS]; };   /* as it travels: integers */
+#define ANSWER(...) ((struct answer){ sizeof((u64[]){ __VA_ARGS__ }) / sizeof(u64), { __VA_ARGS__ } })
+#define REFUSE(...) ANSWER(TOLD_REFUSED, __VA_ARGS__)
+
+enum { PAGE = 4096, MAX_VMS = 8, MAX_VCPUS = 4, MAX_MESSAGE = 256, MAX_TEXT = 200, MAX_LINE = 512 };    /* §10 */
+
+extern u8 *const message;                               /* machine.c, host.c: the message page */
+void *frame(u64 pfn);
+u64 kernel(u64 number, u64 words[6]);                   /* a system call: words in and out, its status comes back */
+
+struct cursor { u8 *at, *end; bool wrong; };            /* postcard.c: once wrong, it stays wrong */
+u64 get(struct cursor *c, unsigned bits);
+u8 get_byte(struct cursor *c);
+void put(struct cursor *c, u64 value);
+u64 answer_bytes(u16 vm, u64 length);
+
+void start(struct cursor *boot_information);            /* serve.c */
+_Noreturn void serve(void);
+
+extern u64 first_pfn, frames, guest_frames, known_vms;  /* pager.c: what `start` finds */
+struct reply pager_fault(const struct fault *fault, u64 refusal);
+struct answer pager_request(u16 vm, const struct request *request);

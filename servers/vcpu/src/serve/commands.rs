@@ -1,0 +1,339 @@
+//! What the control console's requests do: most are asked of the pager.
+
+use super::control::say;
+use super::line::Line;
+use super::pager::{Asked, Pager, PagerError};
+use super::window::{NotTracked, Ram};
+use core::fmt;
+use heapless::{Deque, Vec};
+use ipc_proto::grant::{ClaimedGrant, Gfn, Gpa, Grant};
+use ipc_proto::memop::MemOp;
+use ipc_proto::slot::{DirtyPages, IdlePages, Slot, SlotFlags, SlotId, SlotReply, SlotRequest, Space, Topic};
+use rt::Window;
+use vcpu::console::{COMMANDS, Dirty, Request};
+use vcpu::machine::Machine;
+use vcpu::memory::{BIOS_SLOT, RamMap};
+
+/// More slots than the console can make.
+const SLOTS: usize = 64;
+/// Letters that wait to be typed at the guest.
+const KEYS: usize = 128;
+
+/// How a request ends.
+pub type Verdict = Result<(), Wrong>;
+
+/// Why a request is not done.
+#[derive(Clone, Debug)]
+pub enum Wrong {
+    /// The pager does not do it, or its answer makes no sense.
+    Pager(PagerError),
+    /// No slot of this server's has that number.
+    NoSlot(SlotId),
+    /// No slot holds that address, or none that may be used so.
+    NoMemory(u64),
+    /// Pages of the copy that are not as the original.
+    Differs(u64),
+    /// The copy went on and on.
+    Diverges(u32),
+    /// No more pages can be tracked.
+    TooManyTracked,
+    /// Too much was typed at once.
+    KeysFull,
+}
+
+impl From<PagerError> for Wrong {
+    fn from(error: PagerError) -> Self {
+        Self::Pager(error)
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pager(error) => error.fmt(f),
+            Self::NoSlot(id) => write!(f, "there is no slot {}", id.0),
+            Self::NoMemory(gpa) => write!(f, "no slot that allows it holds {gpa:#x}"),
+            Self::Differs(pages) => write!(f, "{pages} pages of the copy differ from the original"),
+            Self::Diverges(rounds) => write!(f, "after {rounds} rounds the guest still writes faster than is copied"),
+            Self::TooManyTracked => f.write_str("no more pages can be tracked at once"),
+            Self::KeysFull => f.write_str("more was typed than the guest has taken"),
+        }
+    }
+}
+
+/// What the requests need.
+pub struct Commands {
+    vm: u16,
+    pub(super) pager: Pager,
+    /// What this server has made, to keep its own hands off addresses that have no memory.
+    slots: Vec<Slot, SLOTS>,
+    keys: Deque<u8, KEYS>,
+    pub(super) tsc_hz: u64,
+}
+
+impl Commands {
+    /// For VM `vm`, whose RAM has been made.
+    pub fn new(vm: u16, map: RamMap, tsc_hz: u64) -> Self {
+        let mut slots: Vec<Slot, SLOTS> = map.slots().into_iter().collect();
+        for slot in slots.iter_mut().filter(|slot| slot.id == BIOS_SLOT) {
+            slot.flags = SlotFlags::READONLY;
+        }
+        Self { vm, pager: Pager::of(vm), slots, keys: Deque::new(), tsc_hz }
+    }
+
+    /// The slot of that number.
+    pub fn slot(&self, id: SlotId) -> Result<Slot, Wrong> {
+        self.slots.iter().find(|slot| slot.id == id).copied().ok_or(Wrong::NoSlot(id))
+    }
+
+    /// The window on `pages` pages from `base` on, which one slot without a flag of `without` must hold: the window on
+    /// anything else would stop this task.
+    pub fn window(&self, base: Gfn, pages: u64, without: SlotFlags) -> Result<Window, Wrong> {
+        let without = without.union(SlotFlags::PRIVATE);
+        let holds = |slot: &&Slot| {
+            let inside = base.0.checked_sub(slot.base.0).and_then(|offset| offset.checked_add(pages));
+            inside.is_some_and(|end| end <= slot.pages) && !slot.flags.intersects(without)
+        };
+        let nothing = || Wrong::NoMemory(base.0.saturating_mul(4096));
+        let slot = self.slots.iter().find(holds).ok_or_else(nothing)?;
+        let end = (slot.base.0 + slot.pages).checked_mul(4096).ok_or_else(nothing)?;
+        Ok(Window::new(usize::from(self.vm), end))
+    }
+
+    /// Whether letters wait to be typed.
+    pub fn types(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// Types at the guest what it takes now.
+    pub fn type_on(&mut self, machine: &mut Machine) {
+        while machine.bus.uart.has_room() {
+            let Some(key) = self.keys.pop_front() else { return };
+            machine.bus.receive(key);
+        }
+    }
+
+    /// Does what is asked, and writes the answer's lines.
+    pub fn perform(
+        &mut self,
+        request: &Request<'_>,
+        (machine, memory): (&Machine, &mut Ram),
+        line: &mut Line,
+    ) -> Verdict {
+        match *request {
+            Request::Help => {
+                for entry in COMMANDS {
+                    let space = if entry.arguments.is_empty() { "" } else { " " };
+                    say(line, format_args!(" {}{space}{}: {}", entry.name, entry.arguments, entry.about));
+                }
+            }
+            Request::Stats => self.stats(machine, line)?,
+            Request::Why(gpa) => {
+                self.tell(Topic::Why(gpa), line)?;
+                let halted = if machine.is_halted() { "waits in HLT" } else { "runs" };
+                say(line, format_args!(" vcpu 0 {halted}"));
+            }
+            Request::Ledger(from, lines) => self.ledger(from, lines, line),
+            Request::Slots => self.tell(Topic::Slots, line)?,
+            Request::Policy => self.tell(Topic::Policy, line)?,
+            Request::SetPolicy(text) => self.pager.request(&SlotRequest::Policy(text))?,
+            Request::Create(slot) => {
+                self.pager.request(&SlotRequest::Create(slot))?;
+                // One that is not remembered is only not to be read or written from here.
+                let _ = self.slots.push(slot);
+            }
+            Request::Delete(id) => {
+                self.pager.request(&SlotRequest::Delete(Space::Normal, id))?;
+                self.slots.retain(|slot| slot.id != id);
+            }
+            Request::Move(id, base) => {
+                self.pager.request(&SlotRequest::Move(Space::Normal, id, base))?;
+                self.changed(id, |slot| slot.base = base);
+            }
+            Request::SetFlags(id, flags) => self.set_flags(id, flags)?,
+            Request::Dirty(step, id) => self.dirty(step, id, line)?,
+            Request::Idle(id) => self.idle(id, line)?,
+            Request::Track(gfn, tracking) => memory.track(gfn, tracking).map_err(|why| match why {
+                NotTracked::Full => Wrong::TooManyTracked,
+                NotTracked::Pager(error) => Wrong::Pager(error),
+            })?,
+            Request::Peek(gpa) => say(line, format_args!(" {:#018x}", self.peek(gpa)?)),
+            Request::Poke(gpa, _) if memory.tracks(Gpa(gpa).gfn(), 2) => return Err(Wrong::NoMemory(gpa)),
+            Request::Poke(gpa, value) => self.poke(gpa, value)?,
+            // Begun by whoever calls this.
+            Request::Precopy(id, _) => return Err(Wrong::NoSlot(id)),
+            Request::Type(text) => {
+                for byte in text.bytes().chain([b'\n']) {
+                    self.keys.push_back(byte).map_err(|_| Wrong::KeysFull)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The slot has these flags from now on.
+    pub fn set_flags(&mut self, id: SlotId, flags: SlotFlags) -> Verdict {
+        self.pager.request(&SlotRequest::SetFlags(Space::Normal, id, flags))?;
+        self.changed(id, |slot| slot.flags = flags);
+        Ok(())
+    }
+
+    fn changed(&mut self, id: SlotId, change: impl FnOnce(&mut Slot)) {
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id) {
+            change(slot);
+        }
+    }
+
+    /// The first dirty pages of the slot from `from` on, which count as clean from now on.
+    pub fn written(&self, id: SlotId, from: u64) -> Result<Option<DirtyPages>, Wrong> {
+        let request = SlotRequest::DirtyLog(Space::Normal, id, from);
+        match self.pager.ask(&request)? {
+            SlotReply::Dirty(pages) => Ok(Some(pages)),
+            SlotReply::Done => Ok(None),
+            SlotReply::Refused(why) => Err(PagerError::Refused(Asked::of(&request), why).into()),
+            SlotReply::Hello(_) | SlotReply::Line(_) | SlotReply::Idle(_) => {
+                Err(PagerError::Nonsense(Asked::of(&request)).into())
+            }
+        }
+    }
+
+    fn dirty(&mut self, step: Dirty, id: SlotId, line: &mut Line) -> Verdict {
+        let flags = self.slot(id)?.flags;
+        match step {
+            Dirty::Start => self.set_flags(id, flags.union(SlotFlags::LOG_DIRTY_PAGES)),
+            Dirty::Stop => self.set_flags(id, flags.difference(SlotFlags::LOG_DIRTY_PAGES)),
+            Dirty::Read => {
+                let (mut pages, mut from, mut run, mut longest) = (0, 0, 0..0, 0..0);
+                while let Some(written) = self.written(id, from)? {
+                    for page in pages_of(&written) {
+                        pages += 1;
+                        run = if page == run.end { run.start..page + 1 } else { page..page + 1 };
+                        if run.end - run.start > longest.end - longest.start {
+                            longest = run.clone();
+                        }
+                    }
+                    from = written.first + DirtyPages::PAGES;
+                }
+                let slot = self.slot(id)?;
+                let gpa = (slot.base.0 + longest.start) << 12;
+                say(line, format_args!(" written pages={pages} of {}", slot.pages));
+                say(line, format_args!(" most in a row: {} from gpa={gpa:#x}", longest.end - longest.start));
+                Ok(())
+            }
+        }
+    }
+
+    fn idle(&self, id: SlotId, line: &mut Line) -> Verdict {
+        let (mut pages, mut from) = (0, 0);
+        loop {
+            let request = SlotRequest::Idle(Space::Normal, id, from);
+            match self.pager.ask(&request)? {
+                SlotReply::Idle(idle) => {
+                    pages += idle.bits.iter().map(|word| word.count_ones()).sum::<u32>();
+                    from = idle.first + IdlePages::PAGES;
+                }
+                SlotReply::Done => break,
+                SlotReply::Refused(why) => return Err(PagerError::Refused(Asked::of(&request), why).into()),
+                SlotReply::Hello(_) | SlotReply::Dirty(_) | SlotReply::Line(_) => {
+                    return Err(PagerError::Nonsense(Asked::of(&request)).into());
+                }
+            }
+        }
+        say(line, format_args!(" idle pages={pages} of {}", self.slot(id)?.pages));
+        Ok(())
+    }
+
+    fn stats(&self, machine: &Machine, line: &mut Line) -> Verdict {
+        self.tell(Topic::Stats, line)?;
+        let figures = machine.figures();
+        say(line, format_args!(" exits.served {}", figures.exits));
+        say(line, format_args!(" interrupts.delivered {}", figures.interrupts));
+        if let Ok([_, tables_left, mapped, ..]) = rt::mem_op(usize::from(self.vm), MemOp::Info, [0; 4]) {
+            say(line, format_args!(" tables_left {tables_left}"));
+            say(line, format_args!(" frames_mapped {mapped}"));
+        }
+        Ok(())
+    }
+
+    /// Has the pager tell of something, line by line.
+    fn tell(&self, topic: Topic, line: &mut Line) -> Verdict {
+        for number in 0..u16::MAX {
+            let request = SlotRequest::Tell(topic, number);
+            match self.pager.ask(&request)? {
+                SlotReply::Line(text) => say(line, format_args!(" {text}")),
+                SlotReply::Done => return Ok(()),
+                SlotReply::Refused(why) => return Err(PagerError::Refused(Asked::of(&request), why).into()),
+                SlotReply::Hello(_) | SlotReply::Dirty(_) | SlotReply::Idle(_) => {
+                    return Err(PagerError::Nonsense(Asked::of(&request)).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The leaves from `from` on; neighbours that differ in nothing else are one line.
+    fn ledger(&self, from: Gpa, lines: u64, line: &mut Line) {
+        let mut next = from.gfn().0;
+        for _ in 0..lines {
+            let Some((first, used)) = self.leaf(next) else {
+                say(line, format_args!(" nothing more is mapped"));
+                return;
+            };
+            let (mut frames, mut bits) = (first.level.frames(), used);
+            while let Some((leaf, used)) = self.leaf(first.gfn.0 + frames) {
+                let goes_on = leaf.gfn.0 == first.gfn.0 + frames && leaf.pfn.0 == first.pfn.0 + frames;
+                let alike = (leaf.level, leaf.rights, leaf.mem_type) == (first.level, first.rights, first.mem_type);
+                if !goes_on || !alike {
+                    break;
+                }
+                frames += leaf.level.frames();
+                bits |= used;
+            }
+            say(
+                line,
+                format_args!(
+                    " gpa {:#x} frames {frames} -> pfn {:#x} {:?} {:?} {:?}{}{}",
+                    first.gfn.0 << 12,
+                    first.pfn.0,
+                    first.level,
+                    first.rights,
+                    first.mem_type,
+                    if bits & 1 != 0 { " accessed" } else { "" },
+                    if bits & 2 != 0 { " dirty" } else { "" }
+                ),
+            );
+            next = first.gfn.0 + frames;
+        }
+    }
+
+    /// The first leaf that is mapped at `gfn` or behind it, with its bits: 1 accessed, 2 dirty.
+    fn leaf(&self, gfn: u64) -> Option<(Grant, u64)> {
+        let [first, pfn, shape, ..] = rt::mem_op(usize::from(self.vm), MemOp::Read, [gfn, 0, 0, 0]).ok()?;
+        let claim = ClaimedGrant { shape: shape & !(3 << 32), gfn: first, pfn, mmu_seq: 0 };
+        Some((claim.typed().ok()?, shape >> 32 & 3))
+    }
+
+    fn peek(&self, gpa: u64) -> Result<u64, Wrong> {
+        let (window, mut bytes) = (self.word(gpa, SlotFlags::empty())?, [0; 8]);
+        if window.read(gpa, &mut bytes) { Ok(u64::from_le_bytes(bytes)) } else { Err(Wrong::NoMemory(gpa)) }
+    }
+
+    fn poke(&self, gpa: u64, value: u64) -> Verdict {
+        let window = self.word(gpa, SlotFlags::READONLY)?;
+        if window.write(gpa, &value.to_le_bytes()) { Ok(()) } else { Err(Wrong::NoMemory(gpa)) }
+    }
+
+    /// The window on the eight bytes at `gpa`.
+    fn word(&self, gpa: u64, without: SlotFlags) -> Result<Window, Wrong> {
+        let last = gpa.checked_add(7).ok_or(Wrong::NoMemory(gpa))?;
+        self.window(Gpa(gpa).gfn(), (last >> 12) - (gpa >> 12) + 1, without)
+    }
+}
+
+/// The pages that the log tells of, by their offset in the slot.
+fn pages_of(written: &DirtyPages) -> impl Iterator<Item = u64> {
+    let (first, bits) = (written.first, written.bits);
+    (0..DirtyPages::PAGES)
+        .filter(move |page| bits[(page / 64) as usize] >> (page % 64) & 1 != 0)
+        .map(move |page| first + page)
+}

@@ -1,0 +1,258 @@
+//! Slots are changed while the guest runs: KVM's `kvm_set_memory_region` and `kvm_commit_memory_region`.
+//!
+//! Each change goes through the same steps: everything is checked; the kernel learns of a new generation; the slot is
+//! marked invalid, so that its faults are tried again; what must go is unmapped or protected by one operation of the kernel
+//! however many pages (which advances `mmu_seq`, so that no reply on its way can map the old frame); the slot is changed;
+//! and only then are frames used again. What the kernel refuses leaves the slot as it was.
+
+use crate::level::{BLOCK, block};
+use crate::machine::{Kernel, Memory};
+use crate::memslot::{MemSlots, State, check_flags, rights};
+use crate::policy::Overcommit;
+use crate::pool::Pool;
+use crate::store::{Note, Tree};
+use crate::tdp::Mmu;
+use ipc_proto::grant::{Gfn, Level, Rights};
+use ipc_proto::slot::{Slot, SlotFlags, SlotId, SlotRefused, Space, Tracking};
+
+/// A slot by its number.
+pub type Which = (Space, SlotId);
+
+/// Whether a slot has mappings still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It may have.
+    Mapped,
+    /// All were taken away.
+    Nothing,
+}
+
+impl<M: Memory + Kernel> Mmu<'_, M> {
+    /// Nothing that the kernel remembers of the slots is true for long.
+    fn begin(&mut self) -> Result<(), SlotRefused> {
+        self.watch.mmio.begin(self.vm, self.machine).map_err(SlotRefused::Kernel)
+    }
+
+    /// A new slot, with frames promised to it unless more are promised than there are.
+    ///
+    /// # Errors
+    /// As [`MemSlots::check_create`], and `OutOfMemory`, `Kernel`.
+    pub fn create(&mut self, slots: &mut MemSlots, slot: &Slot, overcommit: Overcommit) -> Result<(), SlotRefused> {
+        slots.check_create(slot)?;
+        let frames = match overcommit {
+            Overcommit::Yes => 0,
+            Overcommit::No => Tree::frames_for(slot.base.0, slot.pages),
+        };
+        if !self.pool.promise(frames) {
+            return Err(SlotRefused::OutOfMemory);
+        }
+        self.try_create(slots, slot).inspect_err(|_| self.pool.unpromise(frames))
+    }
+
+    fn try_create(&mut self, slots: &mut MemSlots, slot: &Slot) -> Result<(), SlotRefused> {
+        self.begin()?;
+        if slot.flags.contains(SlotFlags::LOG_DIRTY_PAGES) && slot.space == Space::Normal {
+            self.log_for(slots)?;
+        }
+        slots.create(slot)
+    }
+
+    /// The slot and its memory are gone.
+    ///
+    /// # Errors
+    /// `NoSuchSlot`, `Kernel`.
+    pub fn delete(&mut self, slots: &mut MemSlots, (space, id): Which) -> Result<(), SlotRefused> {
+        slots.slot_mut(space, id)?;
+        self.begin()?;
+        self.zap(slots, (space, id))?;
+        let mut slot = slots.remove(space, id)?;
+        self.backing.forget(self.vm, &mut slot, self.pool, self.machine);
+        slot.tree.clear(self.pool, self.machine);
+        self.pool.unpromise(Tree::frames_for(slot.tree.skew(), slot.pages()));
+        self.end_log(slots);
+        Ok(())
+    }
+
+    /// The slot lies at `base` with all of its memory.
+    ///
+    /// # Errors
+    /// `NoSuchSlot`, `BeyondGuest`, `Overlap`, `Kernel`.
+    pub fn relocate(&mut self, slots: &mut MemSlots, (space, id): Which, base: Gfn) -> Result<(), SlotRefused> {
+        slots.check_move(space, id, base)?;
+        self.begin()?;
+        // What the CPU has logged is by gfn.
+        self.take_log(slots)?;
+        self.zap(slots, (space, id))?;
+        slots.relocate(space, id, base)?;
+        slots.set_state(space, id, State::Valid)
+    }
+
+    /// The slot behaves so: fewer rights at once, more with the next fault of each page.
+    ///
+    /// # Errors
+    /// `UnknownFlag`, `NoSuchSlot`, `Kernel`.
+    pub fn set_flags(&mut self, slots: &mut MemSlots, (space, id): Which, flags: SlotFlags) -> Result<(), SlotRefused> {
+        check_flags(flags)?;
+        let before = slots.slot_mut(space, id)?.flags();
+        self.begin()?;
+        slots.set_state(space, id, State::Invalid)?;
+        let shrunk = self.shrink(slots, (space, id), before, flags);
+        if shrunk.is_ok() {
+            slots.set_flags(space, id, flags)?;
+        }
+        slots.set_state(space, id, State::Valid)?;
+        let lost = before.difference(flags);
+        if shrunk.is_ok() && lost.contains(SlotFlags::LOG_DIRTY_PAGES) {
+            // So that the next log begins clean.
+            slots.slot_mut(space, id)?.tree.forget(Note::Dirty, self.machine);
+            self.collapse(slots, (space, id))?;
+        }
+        self.end_log(slots);
+        shrunk
+    }
+
+    /// Takes from the slot's mappings what the new flags do not allow.
+    fn shrink(
+        &mut self,
+        slots: &mut MemSlots,
+        (space, id): Which,
+        before: SlotFlags,
+        flags: SlotFlags,
+    ) -> Result<(), SlotRefused> {
+        let gained = flags.difference(before);
+        if space == Space::Smm || gained.is_empty() {
+            return Ok(());
+        }
+        let mut left = Left::Mapped;
+        if gained.contains(SlotFlags::LOG_DIRTY_PAGES) {
+            left = self.begin_log(slots, (space, id))?;
+        }
+        let slot = slots.slot_mut(space, id)?;
+        let (base, pages) = (slot.base(), slot.pages());
+        if left == Left::Mapped && gained.intersects(SlotFlags::PRIVATE.union(SlotFlags::READONLY)) {
+            self.save_dirty_of(slot, 0..pages)?;
+            let done = if gained.contains(SlotFlags::PRIVATE) {
+                // The window must lose it: the guest faults it back.
+                self.machine.unmap(self.vm, base, pages)
+            } else {
+                self.machine.protect(self.vm, base, pages, rights(flags))
+            };
+            done.map_err(SlotRefused::Kernel)?;
+        }
+        Ok(())
+    }
+
+    /// Makes large pages again of what a dirty log made small, where the frames still lie so. When the kernel does not
+    /// unmap the small ones, they stay: without them gone no large one can be mapped.
+    fn collapse(&mut self, slots: &mut MemSlots, (space, id): Which) -> Result<(), SlotRefused> {
+        if slots.slot_mut(space, id)?.tree.has_split() && self.zap(slots, (space, id)).is_ok() {
+            slots.set_state(space, id, State::Valid)?;
+            let pool: &Pool = self.pool;
+            let tree = &mut slots.slot_mut(space, id)?.tree;
+            self.counts.collapses += tree.collapse(self.machine, |frame| pool.is_aligned(frame));
+        }
+        Ok(())
+    }
+
+    /// Writes to the page are the guest's own from now on, or are not.
+    ///
+    /// # Errors
+    /// `NoSuchSlot`, `OutOfMemory`, `Kernel`.
+    pub fn track(&mut self, slots: &mut MemSlots, space: Space, gfn: Gfn, on: Tracking) -> Result<(), SlotRefused> {
+        let slot = slots.lookup(space, gfn).ok_or(SlotRefused::NoSuchSlot)?;
+        let offset = slot.offset(gfn);
+        match on {
+            Tracking::Off => slot.tree.unnote(offset, Note::Tracked, self.machine),
+            Tracking::On if slot.tree.page(offset, self.machine).has(Note::Tracked) => {}
+            Tracking::On => {
+                // First, because it can fail; the right is taken before anybody can rely on the note.
+                slot.tree.split(offset, self.machine);
+                let noted = slot.tree.note(offset, Note::Tracked, self.pool, self.machine);
+                noted.map_err(|_| SlotRefused::OutOfMemory)?;
+                let taken = match space {
+                    Space::Normal => self.take_write(slots, gfn),
+                    Space::Smm => Ok(()),
+                };
+                if let (Err(why), Some(slot)) = (taken, slots.lookup(space, gfn)) {
+                    slot.tree.unnote(offset, Note::Tracked, self.machine);
+                    return Err(why);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The guest cannot write the page any more. A large page over it goes away whole.
+    fn take_write(&mut self, slots: &mut MemSlots, gfn: Gfn) -> Result<(), SlotRefused> {
+        let Some(leaf) = self.machine.mapped(self.vm, gfn) else { return Ok(()) };
+        let taken = if leaf.level > Level::Page {
+            self.machine.unmap(self.vm, leaf.gfn, leaf.level.frames())
+        } else {
+            self.save_dirty(slots, gfn, 1)?;
+            self.machine.protect(self.vm, gfn, 1, Rights::READ | Rights::EXECUTE)
+        };
+        taken.map(|_| ()).map_err(SlotRefused::Kernel)
+    }
+
+    /// Nothing of any slot is mapped any more, by one operation.
+    ///
+    /// # Errors
+    /// `Kernel`.
+    pub fn zap_all(&mut self, slots: &mut MemSlots) -> Result<(), SlotRefused> {
+        let all: heapless::Vec<SlotId, { crate::memslot::MAX_SLOTS }> =
+            slots.iter(Space::Normal).map(|slot| slot.id()).collect();
+        let (mut first, mut end) = (u64::MAX, 0);
+        for id in all {
+            let slot = slots.slot_mut(Space::Normal, id)?;
+            let pages = slot.pages();
+            (first, end) = (first.min(slot.base().0), end.max(slot.base().0 + pages));
+            self.save_dirty_of(slot, 0..pages)?;
+        }
+        if first < end {
+            self.machine.unmap(self.vm, Gfn(first), end - first).map_err(SlotRefused::Kernel)?;
+        }
+        Ok(())
+    }
+
+    /// Nothing of the slot is mapped any more; it is left invalid, or as it was when the kernel refuses. A slot of the SMM
+    /// space is never mapped: no fault asks for it.
+    fn zap(&mut self, slots: &mut MemSlots, (space, id): Which) -> Result<(), SlotRefused> {
+        slots.set_state(space, id, State::Invalid)?;
+        let slot = slots.slot_mut(space, id)?;
+        let (base, pages) = (slot.base(), slot.pages());
+        let done = match space {
+            Space::Normal => self
+                .save_dirty_of(slot, 0..pages)
+                .and_then(|()| self.machine.unmap(self.vm, base, pages).map(|_| ()).map_err(SlotRefused::Kernel)),
+            Space::Smm => Ok(()),
+        };
+        if done.is_err() {
+            slots.set_state(space, id, State::Valid)?;
+        }
+        done
+    }
+
+    /// Takes the block at `gfn` away and makes it one large page again, if its frames lie so and nothing is noted of its
+    /// pages. Says whether it did.
+    pub fn recover_at(&mut self, slots: &mut MemSlots, gfn: Gfn) -> bool {
+        let first = block(gfn);
+        let Some(slot) = slots.lookup(Space::Normal, gfn) else { return false };
+        let logged = slot.flags().contains(SlotFlags::LOG_DIRTY_PAGES);
+        if logged || !slot.holds_block(first) || !self.mtrrs.is_uniform(first, BLOCK) {
+            return false;
+        }
+        let offset = slot.offset(first);
+        let pool: &Pool = self.pool;
+        if !slot.tree.can_be_whole(offset, self.machine, |frame| pool.is_aligned(frame))
+            || self.machine.unmap(self.vm, first, BLOCK).is_err()
+        {
+            return false;
+        }
+        slot.tree.make_whole(offset, self.machine);
+        self.counts.collapses += 1;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! The slots of one address space, sorted by gfn, and how the one that holds a gfn is found.
+//!
+//! Guest-physical memory up to the last slot's end is cut into equal *buckets*. The index says for each which slot can
+//! hold its first gfn and how many more begin in it; only among these the search goes on. The first gfns of the slots lie
+//! together, for the search to touch little memory.
+
+use super::{MAX_SLOTS, MemSlot};
+use heapless::Vec;
+use ipc_proto::grant::Gfn;
+use ipc_proto::slot::{SlotId, SlotRefused};
+
+/// Buckets of an index.
+const BUCKETS: usize = 512;
+
+/// The slots of one address space.
+pub(super) struct Sorted {
+    slots: Vec<MemSlot, MAX_SLOTS>,
+    last_hit: Hit,
+    /// log2 of the gfns in a bucket.
+    shift: u32,
+    index: [Bucket; BUCKETS],
+    /// The first gfn of each slot, in their order.
+    bases: [u64; MAX_SLOTS],
+}
+
+/// Where the last gfn was found.
+#[derive(Clone, Copy)]
+struct Hit {
+    base: u64,
+    /// 0 when it was found nowhere, or something has changed since.
+    pages: u64,
+    place: usize,
+}
+
+impl Hit {
+    const NONE: Self = Self { base: 0, pages: 0, place: 0 };
+}
+
+/// Where the search for a gfn begins.
+#[derive(Clone, Copy)]
+struct Bucket {
+    /// The last slot that begins before the bucket or with it; the first slot when there is none.
+    slot: u16,
+    /// How many slots behind that begin in the bucket.
+    more: u16,
+}
+
+impl Sorted {
+    /// None.
+    pub const EMPTY: Self = Self {
+        slots: Vec::new(),
+        last_hit: Hit::NONE,
+        shift: 0,
+        index: [Bucket { slot: 0, more: 0 }; BUCKETS],
+        bases: [0; MAX_SLOTS],
+    };
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is no room for one more.
+    pub fn is_full(&self) -> bool {
+        self.slots.is_full()
+    }
+
+    /// By gfn.
+    pub fn iter(&self) -> impl Iterator<Item = &MemSlot> {
+        self.slots.iter()
+    }
+
+    /// The slot of that number.
+    pub fn slot_mut(&mut self, id: SlotId) -> Result<&mut MemSlot, SlotRefused> {
+        self.slots.iter_mut().find(|slot| slot.id == id).ok_or(SlotRefused::NoSuchSlot)
+    }
+
+    /// The slot that holds `gfn`.
+    #[inline(always)]
+    pub fn lookup(&mut self, gfn: Gfn) -> Option<&mut MemSlot> {
+        let Hit { base, pages, place } = self.last_hit;
+        if gfn.0.wrapping_sub(base) < pages {
+            return self.slots.get_mut(place);
+        }
+        let place = self.search(gfn);
+        let slot = self.slots.get_mut(place).filter(|slot| slot.holds(gfn))?;
+        self.last_hit = Hit { base: slot.base, pages: slot.pages, place };
+        Some(slot)
+    }
+
+    /// The only slot that can hold `gfn`.
+    #[inline]
+    fn search(&self, gfn: Gfn) -> usize {
+        let bucket = usize::try_from(gfn.0 >> self.shift).ok().and_then(|bucket| self.index.get(bucket));
+        // Behind the last slot.
+        let Some(Bucket { slot, more }) = bucket else { return MAX_SLOTS };
+        let (mut place, mut more) = (usize::from(*slot), usize::from(*more));
+        while more > 0 {
+            let half = more.div_ceil(2);
+            let middle = place + half;
+            place = if self.bases[middle % MAX_SLOTS] <= gfn.0 { middle } else { place };
+            more -= half;
+        }
+        place
+    }
+
+    /// Whether the range shares a page with a slot other than `but`. Only the neighbours of the place that the range
+    /// would have can, but every slot is looked at: changes are rare, and the plain way is plainly right.
+    pub fn check_overlap(&self, base: Gfn, pages: u64, but: Option<SlotId>) -> Result<(), SlotRefused> {
+        match self.slots.iter().find(|slot| Some(slot.id) != but && slot.overlaps(base, pages)) {
+            Some(other) => Err(SlotRefused::Overlap(other.id)),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts a slot into its place.
+    pub fn insert(&mut self, slot: MemSlot) -> Result<(), SlotRefused> {
+        let place = self.slots.partition_point(|other| other.base < slot.base);
+        self.slots.insert(place, slot).map_err(|_| SlotRefused::TooMany)?;
+        self.renew();
+        Ok(())
+    }
+
+    /// Takes the slot of that number out.
+    pub fn remove(&mut self, id: SlotId) -> Result<MemSlot, SlotRefused> {
+        let place = self.slots.iter().position(|slot| slot.id == id).ok_or(SlotRefused::NoSuchSlot)?;
+        let slot = self.slots.remove(place);
+        self.renew();
+        Ok(slot)
+    }
+
+    /// Makes bases and index anew.
+    fn renew(&mut self) {
+        self.last_hit = Hit::NONE;
+        for (base, slot) in self.bases.iter_mut().zip(&self.slots) {
+            *base = slot.base;
+        }
+        let last = self.slots.last().map_or(0, |slot| slot.base + slot.pages - 1);
+        self.shift = (u64::BITS - last.leading_zeros()).saturating_sub(BUCKETS.ilog2());
+        let mut begun = 0;
+        for (number, bucket) in self.index.iter_mut().enumerate() {
+            let first = (number as u64) << self.shift;
+            let end = first + (1 << self.shift);
+            let before = begun + self.slots.iter().skip(begun).take_while(|slot| slot.base <= first).count();
+            begun = before + self.slots.iter().skip(before).take_while(|slot| slot.base < end).count();
+            // There are at most `MAX_SLOTS`.
+            let slot = before.saturating_sub(1);
+            *bucket = Bucket { slot: slot as u16, more: begun.saturating_sub(slot + 1) as u16 };
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What must hold after each step.
+
+use super::World;
+use crate::dirty::Way;
+use crate::testing::FIRST_PFN;
+use ipc_proto::grant::{Gfn, Level, Rights};
+use ipc_proto::memop::Abilities;
+use ipc_proto::slot::{SlotFlags, Space};
+use std::collections::BTreeSet;
+use std::vec::Vec;
+
+impl World {
+    /// Pager ⇔ EPT ⇔ reference: nothing is mapped that no slot holds, each page to the frame that the pager has for it, no
+    /// frame to two owners, no right that is not to be had, no write unseen, nothing remembered that is not true.
+    pub fn check(&mut self) {
+        let sizes = [Level::Page, Level::Large, Level::Huge];
+        let pages = [&self.machine.ept, &self.machine.large, &self.machine.huge];
+        let leaves: Vec<(u64, Level, u64, Rights)> = sizes
+            .into_iter()
+            .zip(pages)
+            .flat_map(|(level, pages)| pages.iter().map(move |(gfn, (pfn, rights))| (*gfn, level, *pfn, *rights)))
+            .collect();
+        let mut frames = BTreeSet::new();
+        for (gfn, level, pfn, rights) in leaves {
+            self.is_the_pagers_own(gfn, level, pfn, rights, &mut frames);
+            self.is_allowed(gfn, level, rights);
+            self.is_seen(gfn, level);
+        }
+        for (gfn, generation) in self.machine.mmio.clone() {
+            let valid = generation == self.machine.generation;
+            assert!(!valid || self.at(gfn).is_none(), "gfn {gfn:#x} is memory, and remembered as none");
+        }
+        self.forget_unused();
+    }
+
+    /// Each page is mapped to the frame that the pager's tree has for it.
+    fn is_the_pagers_own(&mut self, gfn: u64, level: Level, pfn: u64, rights: Rights, frames: &mut BTreeSet<u64>) {
+        let slot = self.pager.vms[0].slots.lookup(Space::Normal, Gfn(gfn)).expect("what is mapped has a slot");
+        let step = if level == Level::Page { 1 } else { level.frames() - 1 };
+        for n in (0..level.frames()).step_by(step as usize) {
+            let page = slot.tree.page(slot.offset(Gfn(gfn + n)), &self.machine);
+            assert_eq!(page.frame().map(|frame| FIRST_PFN + u64::from(frame)), Some(pfn + n), "gfn {:#x}", gfn + n);
+            let shared = page.is_shared() && !rights.contains(Rights::WRITE);
+            assert!(frames.insert(pfn + n) || shared, "frame {:#x} is mapped twice", pfn + n);
+        }
+    }
+
+    /// No right that the slot, its tracked pages or the CPU's erratum forbid.
+    fn is_allowed(&mut self, gfn: u64, level: Level, rights: Rights) {
+        let nx = self.setting.nx && self.setting.policy == "huge";
+        assert!(!(nx && level > Level::Page && rights.contains(Rights::EXECUTE)), "gfn {gfn:#x} can be fetched from");
+        let (slot, offset) = self.at(gfn).expect("what is mapped has a slot");
+        let pages = level.frames();
+        assert!(offset + pages <= slot.pages, "a large page reaches beyond its slot");
+        let tracked = slot.tracked.range(offset..offset + pages).next().is_some();
+        let readonly = slot.flags.contains(SlotFlags::READONLY);
+        assert!(!(readonly || tracked) || !rights.contains(Rights::WRITE), "gfn {gfn:#x} is writable");
+        assert!(!slot.flags.contains(SlotFlags::LOG_DIRTY_PAGES) || level == Level::Page, "a logged page is large");
+    }
+
+    /// What the EPT says was written in a logged slot, was; and the other way round, by the answers to `DirtyLog`.
+    fn is_seen(&mut self, gfn: u64, level: Level) {
+        let way = self.setting.way;
+        let trace = self.machine.traces[&gfn];
+        let written = match way {
+            Way::WriteProtect => trace.allowed.contains(Rights::WRITE),
+            Way::DirtyBits => trace.dirty,
+            Way::Pml => false,
+        };
+        let (slot, offset) = self.at(gfn).expect("what is mapped has a slot");
+        let logged = slot.flags.contains(SlotFlags::LOG_DIRTY_PAGES) && level == Level::Page;
+        assert!(!(logged && written) || slot.dirty.contains(&offset), "gfn {gfn:#x} was not written");
+    }
+
+    /// Pages that were taken away since they were used, or whose use somebody else has harvested.
+    fn forget_unused(&mut self) {
+        let bits = self.setting.abilities.contains(Abilities::ACCESSED_DIRTY);
+        let machine = &self.machine;
+        for slot in self.slots.values_mut() {
+            let base = slot.base;
+            slot.used.retain(|offset| {
+                let trace = machine.found(base + offset).map(|(start, _)| machine.traces[&start]);
+                trace.is_some_and(|trace| if bits { trace.accessed } else { !trace.allowed.is_empty() })
+            });
+        }
+    }
+}

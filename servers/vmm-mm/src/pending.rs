@@ -1,0 +1,204 @@
+//! Faults that are answered later: KVM's async page fault.
+//!
+//! A vCPU's fault for which there is no frame is answered `Pending`: frames have to be taken back first, which is slow.
+//! That is done in pieces after the reply, each at a notice of the timer, so that other faults are answered in between
+//! and interrupts reach the waiting vCPU. Then the page is mapped and the vCPU told to go on. Faults of other vCPUs on
+//! the same page wait for the same work. A window cannot be told to wait: for it the work is done at once.
+
+use crate::fault::{PageFault, Prefetch};
+use crate::machine::{Kernel, Memory};
+use crate::memslot::MemSlots;
+use crate::policy::{Advice, Chosen};
+use crate::reclaim::Reclaimed;
+use crate::resolve::PfRet;
+use crate::stats::PfStats;
+use crate::tdp::{Answer, Mmu};
+use heapless::Vec;
+use ipc_proto::fault::{Fault, FaultReply, Origin};
+use ipc_proto::manifest::{MAX_VCPUS, MAX_VMS};
+use ipc_proto::refused::DenyReason;
+
+/// With fewer free frames than this, reclaim goes on when no fault waits any more.
+pub const ENOUGH: u64 = 64;
+
+/// A fault that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Job {
+    fault: Fault,
+    token: u64,
+}
+
+/// The faults that wait, oldest first: one a vCPU at most.
+#[derive(Debug)]
+pub struct Jobs {
+    waiting: Vec<Job, { MAX_VMS * MAX_VCPUS }>,
+    next_token: u64,
+    /// The VM whose frames are taken back although nobody waits.
+    behind: Option<u16>,
+}
+
+impl Jobs {
+    /// None.
+    pub const NONE: Self = Self { waiting: Vec::new(), next_token: 1, behind: None };
+
+    /// Whether there is something to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.behind.is_none()
+    }
+
+    /// The VM for which something is to be done.
+    #[must_use]
+    pub fn vm(&self) -> Option<usize> {
+        self.waiting.first().map(|job| job.fault.vm).or(self.behind).map(usize::from)
+    }
+
+    /// The token under which the fault waits, and whether others wait for the same page. A vCPU that comes back to its
+    /// fault, because it was let run for an interrupt, keeps its token.
+    fn add(&mut self, fault: &Fault) -> Option<(u64, Company)> {
+        let of_vcpu = |job: &Job| (job.fault.vm, job.fault.vcpu) == (fault.vm, fault.vcpu);
+        let company =
+            if self.waiting.iter().any(|job| same_page(&job.fault, fault)) { Company::Others } else { Company::Alone };
+        if let Some(job) = self.waiting.iter_mut().find(|job| of_vcpu(job)) {
+            job.fault = *fault;
+            return Some((job.token, company));
+        }
+        let token = self.next_token;
+        self.next_token += 1;
+        self.waiting.push(Job { fault: *fault, token }).ok()?;
+        Some((token, company))
+    }
+
+    /// Takes those out that wait for the page of `fault`, or for any page of the VM.
+    fn take(&mut self, served: impl Fn(&Fault) -> bool) -> Vec<Job, { MAX_VMS * MAX_VCPUS }> {
+        let taken = self.waiting.iter().filter(|job| served(&job.fault)).copied().collect();
+        self.waiting.retain(|job| !served(&job.fault));
+        taken
+    }
+}
+
+fn same_page(one: &Fault, other: &Fault) -> bool {
+    one.vm == other.vm && one.gpa.gfn() == other.gpa.gfn()
+}
+
+/// Whether somebody waits for the page already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Company {
+    Alone,
+    Others,
+}
+
+impl<M: Memory + Kernel> Mmu<'_, M> {
+    /// Answers a fault for which there is no frame, when the policy takes frames back.
+    ///
+    /// # Errors
+    /// `OutOfMemory` when there is nothing more to take back; otherwise as [`Mmu::page_fault`].
+    pub fn starved(
+        &mut self,
+        fault: &Fault,
+        slots: &mut MemSlots,
+        policy: &mut Chosen,
+        advice: Advice,
+        stats: &mut PfStats,
+    ) -> Answer {
+        if core::mem::take(&mut self.backing.vms[self.vm].exhausted) {
+            return Err(self.exhausted(fault));
+        }
+        match fault.origin {
+            Origin::Vcpu => {
+                let Some((token, company)) = self.backing.jobs.add(fault) else { return Err(self.exhausted(fault)) };
+                let counts = &mut self.backing.vms[self.vm].counts;
+                counts.pending += 1;
+                counts.joined += u64::from(company == Company::Others);
+                let now = self.machine.now();
+                self.machine.wake_at(now);
+                Ok((PfRet::Retry, FaultReply::Pending(token)))
+            }
+            Origin::Window => loop {
+                if self.reclaim(slots, policy) == Reclaimed::Exhausted {
+                    return Err(self.exhausted(fault));
+                }
+                match self.again(fault, slots, advice, stats, Prefetch::No) {
+                    Err(DenyReason::OutOfMemory) => {}
+                    answer => return answer,
+                }
+            },
+        }
+    }
+
+    /// The fault once more, under the present sequence number.
+    fn again(
+        &mut self,
+        fault: &Fault,
+        slots: &mut MemSlots,
+        advice: Advice,
+        stats: &mut PfStats,
+        prefetch: Prefetch,
+    ) -> Answer {
+        let mut page_fault = PageFault::from_message(fault);
+        page_fault.prefetch = prefetch;
+        page_fault.mmu_seq = self.machine.mmu_seq(self.vm).ok_or(DenyReason::Internal)?;
+        self.page_fault(&mut page_fault, slots, advice, stats)
+    }
+
+    fn exhausted(&self, fault: &Fault) -> DenyReason {
+        let store = &self.backing.zstore;
+        log::error!(
+            "vm {}: out of memory at gpa {:#x}: no frame is free, what is left does not become smaller, and the store \
+             holds {} pages in {} frames",
+            self.vm,
+            fault.gpa.0,
+            store.pages(),
+            store.frames()
+        );
+        DenyReason::OutOfMemory
+    }
+
+    /// A piece of the work for the fault that has waited longest, or of what is done behind.
+    pub fn work(&mut self, slots: &mut MemSlots, policy: &mut Chosen, stats: &mut [PfStats]) {
+        let Some(Job { fault, .. }) = self.backing.jobs.waiting.first().copied() else {
+            return self.work_behind(slots, policy);
+        };
+        if self.pool.left() == 0 && self.reclaim(slots, policy) == Reclaimed::Exhausted {
+            // It comes back to its fault, which is denied.
+            self.backing.vms[self.vm].exhausted = true;
+            let vm = fault.vm;
+            return self.go_on(|fault| fault.vm == vm);
+        }
+        let Some(stats) = stats.get_mut(usize::from(fault.vcpu)) else { return };
+        match self.again(&fault, slots, Advice::THE_PAGE, stats, Prefetch::Yes) {
+            Err(DenyReason::OutOfMemory) => return,
+            Ok((PfRet::Fixed, FaultReply::Map(grant, _))) => {
+                stats.count(Prefetch::Yes, PfRet::Fixed);
+                if let Err(refused) = self.machine.map(self.vm, &grant) {
+                    // It has a frame now: the fault that comes again maps it, and brings tables if they lack.
+                    log::debug!("vm {}: gfn {:#x} is mapped by its fault: {refused}", self.vm, grant.gfn.0);
+                }
+            }
+            // Whatever it is now, the fault that comes again finds out.
+            Ok(_) | Err(_) => {}
+        }
+        self.backing.jobs.behind = Some(fault.vm);
+        self.go_on(|other| same_page(other, &fault));
+    }
+
+    /// Takes frames back ahead of the next fault.
+    fn work_behind(&mut self, slots: &mut MemSlots, policy: &mut Chosen) {
+        if self.pool.left() >= ENOUGH || self.reclaim(slots, policy) == Reclaimed::Exhausted {
+            self.backing.jobs.behind = None;
+        }
+    }
+
+    /// Lets the vCPUs go on whose faults are served.
+    fn go_on(&mut self, served: impl Fn(&Fault) -> bool) {
+        for Job { fault, token } in self.backing.jobs.take(served) {
+            if let Err(refused) = self.machine.ready(usize::from(fault.vm), token) {
+                // It was let run for an interrupt, and comes back by itself.
+                log::debug!("vm {} vcpu {}: {refused}", fault.vm, fault.vcpu);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+//! Frames taken back under a running guest.
+//!
+//! The VM's pages are looked at block by block, round after round, as a clock's hand goes. The policy sees of each block
+//! which pages have frames and which were used since it last looked, and says which it gives up. Those are unmapped, one
+//! operation of the kernel for each row of neighbours; then their content goes to the compressed store and their frames
+//! to the pool. What is noted of a page stays noted: a page that was written and taken back is still dirty.
+
+use crate::compress::Packed;
+use crate::level::BLOCK;
+use crate::machine::{Kernel, Memory};
+use crate::memslot::{MemSlots, State};
+use crate::policy::{Bits, Chosen, Looks, Purpose, View};
+use crate::pool::Frame;
+use crate::store::Content;
+use crate::tdp::Mmu;
+use ipc_proto::grant::Gfn;
+use ipc_proto::memop::{Abilities, Harvest};
+use ipc_proto::slot::{SlotRefused, Space};
+
+/// Pages that are taken back at a time: so long does a fault of another vCPU wait.
+pub const PIECE: u64 = 16;
+/// Blocks that are looked at in one piece, when nothing of them can be taken back.
+const BLOCKS: usize = 4;
+/// Rounds without a frame after which there is nothing more to take back. In the first, every page may have been used.
+const ROUNDS: u8 = 3;
+
+/// Where a VM's pages are looked at next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hand {
+    gfn: u64,
+    /// Rounds in which nothing was found.
+    barren: u8,
+    /// Whether this round has found something.
+    found: bool,
+}
+
+/// What became of a piece of reclaim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reclaimed {
+    /// So many frames, or none yet.
+    Going(u64),
+    /// There is nothing to take back.
+    Exhausted,
+}
+
+impl Hand {
+    /// At the first page.
+    pub const START: Self = Self { gfn: 0, barren: 0, found: false };
+
+    /// At that page.
+    #[must_use]
+    pub const fn at(gfn: u64) -> Self {
+        Self { gfn, ..Self::START }
+    }
+
+    /// Behind the last page: the next round begins, unless so many have found nothing.
+    const fn wrap(&mut self) -> Option<Self> {
+        let barren = if self.found { 0 } else { self.barren + 1 };
+        *self = Self { gfn: 0, barren: barren % ROUNDS, found: false };
+        if barren < ROUNDS { Some(*self) } else { None }
+    }
+}
+
+impl<M: Memory + Kernel> Mmu<'_, M> {
+    /// Takes a piece of the VM's frames back.
+    pub fn reclaim(&mut self, slots: &mut MemSlots, policy: &mut Chosen) -> Reclaimed {
+        self.backing.zstore.reserve(self.pool, self.machine);
+        let before = self.pool.left();
+        for _ in 0..BLOCKS {
+            let hand = self.backing.vms[self.vm].hand;
+            let Some(view) = self.view(slots, hand, Purpose::Frames { round: hand.barren }, Looks::Accessed) else {
+                if self.backing.vms[self.vm].hand.wrap().is_none() {
+                    return Reclaimed::Exhausted;
+                }
+                continue;
+            };
+            let next = self.evict(slots, &view, policy.survey(&view).evict);
+            let gained = self.pool.left().saturating_sub(before);
+            let hand = &mut self.backing.vms[self.vm].hand;
+            hand.gfn = next;
+            hand.found |= gained > 0;
+            if gained > 0 {
+                hand.barren = 0;
+                return Reclaimed::Going(gained);
+            }
+        }
+        Reclaimed::Going(0)
+    }
+
+    /// The next pages from the hand on: up to a block, in one slot. `None` behind the last.
+    pub fn view(&mut self, slots: &mut MemSlots, hand: Hand, purpose: Purpose, looks: Looks) -> Option<View> {
+        let (gfn, offset) = self.next_known(slots, hand.gfn)?;
+        let slot = slots.lookup(Space::Normal, gfn)?;
+        let pages = (BLOCK - gfn.0 % BLOCK).min(slot.pages() - offset);
+        let mut view = View { vm: self.vm, gfn, pages: pages as u16, resident: Bits::NONE, accessed: None, purpose };
+        for n in 0..pages {
+            if let Content::Own(_) = slot.tree.page(offset + n, self.machine).content() {
+                view.resident.set(n as usize);
+            }
+        }
+        view.accessed = match looks {
+            Looks::Accessed => {
+                if !self.watch.cpu.abilities.contains(Abilities::ACCESSED_DIRTY) {
+                    // Hiding takes the right to write, which may be what tells of writes.
+                    self.save_dirty(slots, gfn, pages).ok()?;
+                }
+                self.harvest_accessed(gfn, pages)
+            }
+            Looks::Resident => None,
+        };
+        Some(view)
+    }
+
+    /// The first page from `gfn` on of which something is known.
+    fn next_known(&self, slots: &MemSlots, gfn: u64) -> Option<(Gfn, u64)> {
+        slots.iter(Space::Normal).find_map(|slot| {
+            let from = gfn.saturating_sub(slot.base().0);
+            if from >= slot.pages() || slot.state() == State::Invalid {
+                return None;
+            }
+            let (offset, _) = slot.tree.next(from, self.machine, |page| page.frame().is_some()).or_else(|| {
+                // Of a large page only the first entry is looked at.
+                let page = slot.tree.page(from, self.machine);
+                page.is_large().then_some((from, page))
+            })?;
+            (offset < slot.pages()).then_some((Gfn(slot.base().0 + offset), offset))
+        })
+    }
+
+    /// Which pages were used since this was last asked, by the CPU's A bits, or by hiding them where it has none.
+    fn harvest_accessed(&mut self, gfn: Gfn, pages: u64) -> Option<Bits> {
+        let mut modes = [Harvest::Accessed, Harvest::Hide].into_iter();
+        modes.find_map(|mode| self.harvest(gfn, pages, mode))
+    }
+
+    /// What the kernel reports of up to a block of pages; `None` when it does not.
+    fn harvest(&mut self, gfn: Gfn, pages: u64, mode: Harvest) -> Option<Bits> {
+        let found = self.machine.harvest(self.vm, gfn, pages, mode).ok()?;
+        if found == 0 {
+            return Some(Bits::NONE);
+        }
+        let inside = |word: usize| (pages as usize).saturating_sub(word * 64);
+        let word = |word| if inside(word) == 0 { 0 } else { self.machine.harvested(word) };
+        Some(Bits::from_words(core::array::from_fn(word)))
+    }
+
+    /// Takes pages of the view back, a piece at most. Says the gfn from which on the rest is to be looked at.
+    fn evict(&mut self, slots: &mut MemSlots, view: &View, evict: Bits) -> u64 {
+        let (mut n, mut left) = (0, PIECE);
+        let wanted = |n: u64| evict.has(n as usize) && view.resident.has(n as usize);
+        while n < u64::from(view.pages) {
+            let row = (n..u64::from(view.pages)).take_while(|n| wanted(*n)).count() as u64;
+            if row == 0 {
+                n += 1;
+                continue;
+            }
+            let count = row.min(left);
+            self.evict_row(slots, Gfn(view.gfn.0 + n), count);
+            n += count;
+            left -= count;
+            if left == 0 {
+                break;
+            }
+        }
+        view.gfn.0 + n
+    }
+
+    /// Takes neighbouring pages of one slot back. A large page among them is made small first.
+    fn evict_row(&mut self, slots: &mut MemSlots, first: Gfn, count: u64) {
+        if let Err(refused) = self.take_away(slots, first, count) {
+            log::warn!("vm {}: gfn {:#x} cannot be taken back: {refused:?}", self.vm, first.0);
+            return;
+        }
+        for gfn in (first.0..first.0 + count).map(Gfn) {
+            self.pack(slots, gfn);
+        }
+    }
+
+    /// Unmaps neighbouring pages of one slot; what the CPU knows of their writes is noted first. A large page, which no
+    /// logged slot has, is made small.
+    ///
+    /// # Errors
+    /// `Kernel`, `OutOfMemory`; nothing is unmapped then.
+    pub fn take_away(&mut self, slots: &mut MemSlots, first: Gfn, count: u64) -> Result<(), SlotRefused> {
+        let block = Gfn(first.0 - first.0 % BLOCK);
+        if let Some(slot) = slots.lookup(Space::Normal, first)
+            && slot.tree.page(slot.offset(first), self.machine).is_large()
+        {
+            self.machine.unmap(self.vm, block, BLOCK).map_err(SlotRefused::Kernel)?;
+            if let Some(slot) = slots.lookup(Space::Normal, first) {
+                let offset = slot.offset(first);
+                slot.tree.split(offset, self.machine);
+                self.counts.splits += 1;
+            }
+            return Ok(());
+        }
+        self.save_dirty(slots, first, count)?;
+        self.machine.unmap(self.vm, first, count).map(|_| ()).map_err(SlotRefused::Kernel)
+    }
+
+    /// Puts the page's content into the store and its frame into the pool. It is not mapped. A page that does not
+    /// become smaller keeps its frame.
+    fn pack(&mut self, slots: &mut MemSlots, gfn: Gfn) {
+        let Some(slot) = slots.lookup(Space::Normal, gfn) else { return };
+        let offset = slot.offset(gfn);
+        let Self { vm, pool, backing, machine, .. } = self;
+        let Content::Own(frame) = slot.tree.page(offset, *machine).content() else { return };
+        let counts = &mut backing.vms[*vm].counts;
+        let content = match backing.compressor.pack(frame, *machine) {
+            // Zeros are what a page without content has, unless a module says otherwise.
+            Packed::Zero if slot.image().is_none() => {
+                counts.same_filled += 1;
+                Content::Nothing
+            }
+            Packed::TooLarge => {
+                counts.incompressible += 1;
+                return;
+            }
+            Packed::Zero => return,
+            Packed::Bytes(len) => {
+                let Ok(place) = backing.zstore.put(&backing.compressor.bytes()[..len], pool, *machine) else { return };
+                counts.compressions += 1;
+                counts.compressed_bytes += len as u64;
+                Content::Packed(place)
+            }
+        };
+        counts.evictions += 1;
+        // The content is in the store before the frame goes.
+        slot.tree.set(offset, content, *machine);
+        pool.release(Frame::from_index(frame), *machine);
+        backing.zstore.reserve(pool, *machine);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+use crate::backing::guest::{Fill, Guest};
+use crate::dirty::Way;
+use crate::machine::Cpu;
+use crate::testing::Asked;
+use ipc_proto::fault::ClaimedReply;
+use ipc_proto::grant::{Level, Rights};
+use ipc_proto::memop::Abilities;
+use ipc_proto::refused::DenyReason;
+use ipc_proto::slot::SlotFlags;
+use std::collections::BTreeSet;
+
+const NONE: SlotFlags = SlotFlags::empty();
+const LOGGED: SlotFlags = SlotFlags::LOG_DIRTY_PAGES;
+
+#[test]
+fn a_guest_larger_than_its_frames_keeps_its_content() {
+    for abilities in [Abilities::all(), Abilities::empty()] {
+        let mut guest = Guest::new("clock", 90, 250, NONE);
+        guest.machine.abilities = abilities;
+        for pass in 0..2 {
+            for gfn in 0..200 {
+                guest.write(gfn, Fill::Easy(gfn as u32 * 3 + pass)).expect("it fits");
+            }
+            for gfn in 0..250 {
+                guest.read(gfn).expect("it fits");
+            }
+            guest.check();
+        }
+        let counts = guest.counts();
+        assert!(counts.evictions > 500 && counts.decompressions > 300, "{counts:?}");
+        assert!(counts.compressions * 4096 > 3 * counts.compressed_bytes, "a third at most");
+    }
+}
+
+#[test]
+fn pages_of_zeros_need_no_room() {
+    let mut guest = Guest::new("clock", 60, 1000, NONE);
+    for gfn in 0..1000 {
+        guest.read(gfn).expect("it fits");
+    }
+    let counts = guest.counts();
+    assert_eq!((counts.compressions, guest.pager.backing.zstore.pages()), (0, 0));
+    assert!(counts.same_filled >= 900 && counts.same_filled == counts.evictions);
+}
+
+/// Store full: that VM is refused, once there is nothing to take back, and another one of the same pager is not harmed.
+#[test]
+fn a_guest_that_does_not_compress_is_denied_and_another_goes_on() {
+    let mut guest = Guest::new("clock", 200, 700, NONE);
+    for gfn in 0..40 {
+        guest.write(gfn, Fill::Easy(gfn as u32)).expect("it fits");
+    }
+    let denied = (40..700).find_map(|gfn| guest.write(gfn, Fill::Noise(gfn as u32)).err().map(|why| (gfn, why)));
+    let (gfn, why) = denied.expect("not everything fits");
+    assert_eq!(why, DenyReason::OutOfMemory);
+    assert!(gfn > 200, "what compresses made room first: {gfn}");
+    assert_eq!(guest.touch(gfn, Rights::WRITE), Err(DenyReason::OutOfMemory), "again, and at once");
+    assert_eq!(
+        guest.through_window(gfn, Rights::READ),
+        ClaimedReply::Deny(DenyReason::OutOfMemory),
+        "a window is told so too"
+    );
+    for resident in (40..gfn).step_by(9) {
+        guest.read(resident).expect("what it has it keeps");
+    }
+    guest.delete(1);
+    guest.holds.clear();
+    assert_eq!(guest.create(2, 0, 300), ipc_proto::slot::SlotReply::Done);
+    (0..300).for_each(|gfn| guest.write(gfn, Fill::Easy(1)).expect("its frames came home"));
+}
+
+#[test]
+fn what_was_written_and_taken_back_is_dirty_still_and_nothing_else_is() {
+    for way in [Way::WriteProtect, Way::DirtyBits, Way::Pml] {
+        let mut guest = Guest::new("clock", 70, 200, NONE);
+        guest.machine.abilities = Abilities::all();
+        let cpu = Cpu { abilities: Abilities::all(), largest: Level::Large };
+        assert_eq!(guest.pager.equip(cpu, Some(way)), Ok(()));
+        (0..200).for_each(|gfn| guest.write(gfn, Fill::Easy(gfn as u32)).expect("it fits"));
+        let flags =
+            ipc_proto::slot::SlotRequest::SetFlags(ipc_proto::slot::Space::Normal, ipc_proto::slot::SlotId(1), LOGGED);
+        assert_eq!(guest.ask(flags), ipc_proto::slot::SlotReply::Done);
+        let mut written = BTreeSet::new();
+        for gfn in (0..200).step_by(11) {
+            guest.write(gfn, Fill::Easy(gfn as u32 + 7)).expect("it fits");
+            written.insert(gfn);
+        }
+        // All of them are taken back, some twice.
+        (0..200).for_each(|gfn| guest.read(gfn).expect("it fits"));
+        assert_eq!(guest.dirty(1), written, "{way:?}");
+        (0..200).for_each(|gfn| guest.read(gfn).expect("it fits"));
+        assert_eq!(guest.dirty(1), BTreeSet::new());
+        guest.write(5, Fill::Zero).expect("it fits");
+        (0..200).for_each(|gfn| guest.read(gfn).expect("it fits"));
+        assert_eq!(guest.dirty(1), BTreeSet::from([5]), "zeros too");
+    }
+}
+
+#[test]
+fn a_page_that_was_used_gets_a_second_chance() {
+    let mut guest = Guest::new("clock", 80, 200, NONE);
+    for gfn in 0..160 {
+        guest.write(gfn, Fill::Easy(gfn as u32)).expect("it fits");
+        // Touched again and again: the hand finds them used each time it passes.
+        (0..8).for_each(|hot| guest.read(hot).expect("it fits"));
+    }
+    let before = guest.counts().decompressions;
+    (0..8).for_each(|hot| guest.read(hot).expect("it fits"));
+    assert_eq!(guest.counts().decompressions, before, "none of them was taken back");
+    // The first round takes any: they may have been taken back once.
+    assert!(before <= 8 * 3, "{before}");
+}
+
+#[test]
+fn neighbours_are_unmapped_by_one_operation() {
+    let mut guest = Guest::new("clock", 100, 200, NONE);
+    (0..200).for_each(|gfn| guest.write(gfn, Fill::Easy(gfn as u32)).expect("it fits"));
+    let unmaps: std::vec::Vec<u64> = guest
+        .machine
+        .asked
+        .iter()
+        .filter_map(|asked| if let Asked::Unmap(_, n) = asked { Some(*n) } else { None })
+        .collect();
+    assert!(unmaps.iter().sum::<u64>() >= guest.counts().evictions);
+    assert!(unmaps.iter().all(|pages| *pages == super::PIECE), "{unmaps:?}");
+}
+
+#[test]
+fn a_large_page_is_split_under_pressure() {
+    let mut guest = Guest::new("huge", 1600, 1024, NONE);
+    (0..1024).step_by(512).for_each(|gfn| guest.touch(gfn, Rights::WRITE).expect("it fits"));
+    assert_eq!(guest.machine.large.len(), 2);
+    (0..1024).for_each(|gfn| guest.write(gfn, Fill::Easy(gfn as u32)).expect("it is there"));
+    guest.choose("clock");
+    assert_eq!(guest.create(2, 4096, 1024), ipc_proto::slot::SlotReply::Done);
+    (4096..5120).for_each(|gfn| guest.write(gfn, Fill::Easy(gfn as u32)).expect("it fits"));
+    assert!(guest.machine.large.len() < 2 && guest.pager.vms[0].stats.splits > 0);
+    (0..1024).chain(4096..5120).for_each(|gfn| guest.read(gfn).expect("it fits"));
+    guest.check();
+}
+
+#[test]
+fn content_that_is_damaged_is_not_given_to_the_guest() {
+    let mut guest = Guest::new("clock", 100, 300, NONE);
+    (0..300).for_each(|gfn| guest.write(gfn, Fill::Easy(gfn as u32)).expect("it fits"));
+    let stored = |guest: &mut Guest, gfn| {
+        let slot = guest.pager.vms[0].slots.lookup(ipc_proto::slot::Space::Normal, ipc_proto::grant::Gfn(gfn));
+        let content = slot.expect("a slot").tree.page(gfn, &guest.machine).content();
+        if let crate::store::Content::Packed(place) = content { Some(place) } else { None }
+    };
+    let (gfn, place) = (0..300).find_map(|gfn| Some((gfn, stored(&mut guest, gfn)?))).expect("some are stored");
+    let (frame, word) = (place / 32, (place % 32) as usize * 32 + 4);
+    let right = crate::machine::Memory::word(&guest.machine, frame, word);
+    crate::machine::Memory::set_word(&mut guest.machine, frame, word, right ^ 0x100);
+    assert_eq!(guest.touch(gfn, Rights::READ), Err(DenyReason::Internal));
+    crate::machine::Memory::set_word(&mut guest.machine, frame, word, right);
+    guest.read(gfn).expect("the store still has it");
+}
+
+#[test]
+fn every_frame_comes_home() {
+    let mut guest = Guest::with("clock", 300, &[(1, 0, 700, NONE), (2, 2048, 50, NONE)]);
+    for gfn in (0..700).chain(2048..2098) {
+        let fill = if gfn % 5 == 0 { Fill::Noise(gfn as u32) } else { Fill::Easy(gfn as u32) };
+        guest.write(gfn, fill).expect("it fits");
+    }
+    guest.delete(1);
+    (2048..2098).for_each(|gfn| guest.read(gfn).expect("it is another slot's"));
+    guest.delete(2);
+    let (pool, store) = (guest.pager.pool.left(), guest.pager.backing.zstore.frames());
+    assert_eq!((pool + store, guest.pager.backing.zstore.pages()), (300, 0));
+}

@@ -1,0 +1,85 @@
+//! Sets of contexts: who is ready, who waits to ask. One word, so that nobody is in a set twice and none can be full.
+
+use crate::core::Context;
+use ipc_proto::manifest::{MAX_TASKS, MAX_VCPUS, MAX_VMS};
+
+/// Bits below are vCPUs, from here on threads.
+const THREADS: u32 = (MAX_VMS * MAX_VCPUS) as u32;
+const _: () = assert!(THREADS as usize + MAX_TASKS <= 64, "every context has a bit");
+
+/// A set of vCPUs and threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Contexts(u64);
+
+impl Contexts {
+    const fn bit(context: Context) -> u64 {
+        match context {
+            Context::Idle => 0,
+            Context::Vcpu(vcpu) => 1 << (vcpu as u32 % THREADS),
+            Context::Thread(thread) => 1 << ((THREADS + thread as u32) % 64),
+        }
+    }
+
+    /// Whether nobody is in it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Adds `context`.
+    pub const fn insert(&mut self, context: Context) {
+        self.0 |= Self::bit(context);
+    }
+
+    /// Takes `context` out.
+    pub const fn remove(&mut self, context: Context) {
+        self.0 &= !Self::bit(context);
+    }
+
+    /// Takes the one that comes next after `last`, round and round, so that everyone has a turn.
+    pub const fn take_after(&mut self, last: Context) -> Option<Context> {
+        if self.is_empty() {
+            return None;
+        }
+        let turn = match Self::bit(last) {
+            0 => 0,
+            bit => bit.trailing_zeros() + 1,
+        };
+        let number = (self.0.rotate_right(turn).trailing_zeros() + turn) % 64;
+        self.0 &= !(1 << number);
+        Some(if number < THREADS { Context::Vcpu(number as u8) } else { Context::Thread((number - THREADS) as u8) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everyone_has_a_turn() {
+        let all = [Context::Vcpu(0), Context::Vcpu(31), Context::Thread(0), Context::Thread(MAX_TASKS as u8 - 1)];
+        let mut set = Contexts::default();
+        all.into_iter().for_each(|context| set.insert(context));
+        let mut last = Context::Idle;
+        for n in 0..12 {
+            let next = set.take_after(last).expect("someone is there");
+            assert_eq!(next, all[n % 4]);
+            set.insert(next);
+            last = next;
+        }
+        set.remove(Context::Vcpu(31));
+        assert_eq!(set.take_after(Context::Vcpu(0)), Some(Context::Thread(0)));
+    }
+
+    #[test]
+    fn nobody_is_in_a_set_twice() {
+        let mut set = Contexts::default();
+        set.insert(Context::Thread(3));
+        set.insert(Context::Thread(3));
+        set.insert(Context::Idle);
+        assert_eq!(set.take_after(Context::Idle), Some(Context::Thread(3)));
+        assert!(set.is_empty());
+        assert_eq!(set.take_after(Context::Thread(3)), None);
+    }
+}

@@ -1,0 +1,170 @@
+//! Drills over the control console: memory is changed under a running Linux, which checks it all the time.
+
+use crate::status::Status;
+use crate::test::live::Live;
+use crate::test::promise::Bench;
+use crate::test::trial::Trial;
+use std::time::Duration;
+
+/// How long a round of the guest's check may take.
+const ROUND: Duration = Duration::from_secs(240);
+/// RAM of the guest, above its first MiB: slot 2.
+const RAM_PAGES: u64 = 95 << 8;
+/// The guest's pattern has more pages than that.
+const PATTERN_PAGES: u64 = 7000;
+/// How often all pages are taken back.
+const TAKEN_BACK: u64 = 2;
+/// Where nothing of the guest's is.
+const BESIDE: u64 = 256 << 20;
+
+/// A Linux that checks its memory until it is told to stop, with frames for a second guest like it.
+fn drilled(policy: &str) -> Trial {
+    let sets = ["vm.initrd=initramfs-drill", "vm.memory=96 MiB", "task.vmm-mm.memory=guests + 120 MiB"];
+    sets.iter().fold(Trial::of("linux"), |trial, set| trial.set(set)).set(&format!("policy={policy}")).within(900)
+}
+
+/// Slots come, move and go; pages are taken back, logged, tracked; and no checksum is wrong.
+pub fn slots(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    let mut guest = drilled("demand").start(bench, name)?;
+    guest.shows("drill: round 1 ok", Duration::from_secs(600))?;
+    beside(&guest)?;
+    let faults = figure(&guest, "pf_fixed ")?;
+    for _ in 0..TAKEN_BACK {
+        // It lies where it lay, and nothing of it is mapped any more.
+        guest.done("slot move 2 0x100000")?;
+        a_whole_pass(&mut guest)?;
+    }
+    let taken_back = figure(&guest, "pf_fixed ")? - faults;
+    let least = TAKEN_BACK * PATTERN_PAGES;
+    anyhow::ensure!(taken_back > least, "{taken_back} faults brought back what was taken {TAKEN_BACK} times");
+    let written = log(&mut guest, 1)?;
+    tracked(&mut guest)?;
+    let copied = copied(&mut guest)?;
+    ends(guest)?;
+    Ok(format!("{taken_back} faults brought pages back, {written} dirty pages read, {copied}"))
+}
+
+/// Large pages are split by the dirty log and collapse behind it; a copy made meanwhile equals the original.
+pub fn large(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    let mut guest = drilled("huge").start(bench, name)?;
+    guest.shows("drill: round 1 ok", Duration::from_secs(600))?;
+    anyhow::ensure!(figure(&guest, "large_pages ")? > 20, "RAM should be mapped by large pages");
+    let mut written = 0;
+    for _ in 0..2 {
+        written += log(&mut guest, 1)?;
+    }
+    let copied = copied(&mut guest)?;
+    let (splits, collapses) = (figure(&guest, "splits ")?, figure(&guest, "collapses ")?);
+    anyhow::ensure!(splits > 20 && collapses > 20, "{splits} large pages were split, and {collapses} made again");
+    ends(guest)?;
+    Ok(format!("{splits} splits, {collapses} collapses, {written} dirty pages read, {copied}"))
+}
+
+/// From now on the guest has written its whole pattern and compared it.
+fn a_whole_pass(guest: &mut Live) -> anyhow::Result<()> {
+    guest.shows_anew("checksum pass ", 2, ROUND)
+}
+
+/// Slots beside the guest's RAM keep what is in them wherever they lie.
+fn beside(guest: &Live) -> anyhow::Result<()> {
+    for round in 0..3 {
+        let (here, there) = (BESIDE + (round << 24), BESIDE + (round << 24) + (1 << 30));
+        guest.done(&format!("slot create 9 {here:#x} 16"))?;
+        guest.done(&format!("poke {:#x} {}", here + 0xf008, 7000 + round))?;
+        guest.done(&format!("slot move 9 {there:#x}"))?;
+        let kept = guest.done(&format!("peek {:#x}", there + 0xf008))?;
+        anyhow::ensure!(
+            kept.trim() == format!("{:#018x}", 7000 + round),
+            "a moved slot should keep {round}, not {kept}"
+        );
+        guest.refuses(&format!("peek {:#x}", here + 0xf008), "no slot")?;
+        guest.done("slot flags 9 readonly")?;
+        guest.refuses(&format!("poke {there:#x} 1"), "no slot that allows it")?;
+        guest.done("slot delete 9")?;
+        guest.refuses(&format!("peek {there:#x}"), "no slot")?;
+    }
+    guest.refuses("slot create 9 0x5ff0000 32", "Overlap")?;
+    guest.refuses("slot move 2 0x90000", "Overlap")?;
+    guest.refuses("slot delete 9", "NoSuchSlot")?;
+    let why = guest.done("why 0x1000000")?;
+    for part in ["slot 2", "ledger: gfn", "mmu_seq"] {
+        anyhow::ensure!(why.contains(part), "`why` should tell of `{part}`:\n{why}");
+    }
+    Ok(())
+}
+
+/// The log of written pages runs for some of the guest's rounds: how many pages it told of.
+fn log(guest: &mut Live, rounds: u64) -> anyhow::Result<u64> {
+    guest.refuses("dirty read", "NotLogged")?;
+    guest.done("dirty start")?;
+    let mut written = 0;
+    for round in 0..rounds {
+        a_whole_pass(guest)?;
+        let fresh = number(&guest.done("dirty read")?, "written pages=")?;
+        // Between two ends of a pass the whole pattern was written.
+        anyhow::ensure!(
+            (PATTERN_PAGES..=RAM_PAGES).contains(&fresh),
+            "in round {round} the guest wrote its pattern, and the log tells of {fresh} pages of {RAM_PAGES}"
+        );
+        written += fresh;
+    }
+    guest.done("dirty stop")?;
+    guest.refuses("dirty read", "NotLogged")?;
+    Ok(written)
+}
+
+/// The guest's writes to a page of its pattern are done for it, and it does not notice.
+fn tracked(guest: &mut Live) -> anyhow::Result<()> {
+    guest.done("dirty start")?;
+    a_whole_pass(guest)?;
+    let written = guest.done("dirty read")?;
+    guest.done("dirty stop")?;
+    let hex = written.split_once("gpa=0x").map(|(_, gpa)| gpa.trim()).unwrap_or_default();
+    let (first, pages) = (u64::from_str_radix(hex, 16)?, number(&written, "most in a row: ")?);
+    let page = first + ((pages / 2) << 12);
+    let emulated = figure(guest, "pf_emulate ")?;
+    guest.done(&format!("track {page:#x} on"))?;
+    guest.refuses(&format!("poke {page:#x} 1"), "no slot that allows it")?;
+    a_whole_pass(guest)?;
+    guest.done(&format!("track {page:#x} off"))?;
+    let emulated = figure(guest, "pf_emulate ")? - emulated;
+    anyhow::ensure!(emulated >= 512, "a pass writes 512 words of the page at {page:#x}, and {emulated} were emulated");
+    Ok(())
+}
+
+/// Its RAM is copied while it runs, and the copy is compared.
+fn copied(guest: &mut Live) -> anyhow::Result<String> {
+    guest.done(&format!("slot create 10 {BESIDE:#x} {RAM_PAGES}"))?;
+    let told = guest.done(&format!("precopy 2 {BESIDE:#x}"))?;
+    let rounds: Vec<u64> = told.lines().filter_map(|line| number(line, "copied=").ok()).collect();
+    anyhow::ensure!(
+        rounds.first() == Some(&RAM_PAGES) && rounds.len() > 2,
+        "everything and then what was written:\n{told}"
+    );
+    anyhow::ensure!(rounds.iter().skip(1).sum::<u64>() > 0, "the guest wrote nothing while it was copied:\n{told}");
+    anyhow::ensure!(number(&told, "equal=")? == RAM_PAGES && number(&told, "differ=")? == 0, "{told}");
+    guest.done("slot delete 10")?;
+    a_whole_pass(guest)?;
+    Ok(format!("copied in rounds of {rounds:?} pages, still for {} us", number(&told, "still for ")?))
+}
+
+/// It is told to stop, and it never found a wrong word.
+fn ends(guest: Live) -> anyhow::Result<()> {
+    guest.done("type stop")?;
+    let seen = guest.end()?;
+    seen.ends(Status::Done)?.shows("drill: told stop after ")?.shows("init: all checks passed")?.ledger_matches()?;
+    seen.holds(!seen.shown().contains("FAILED"), "no check of the guest's should fail")?;
+    Ok(())
+}
+
+/// A figure of the system's `stats`.
+fn figure(guest: &Live, name: &str) -> anyhow::Result<u64> {
+    number(&guest.done("stats")?, name)
+}
+
+/// The number behind `before`.
+fn number(text: &str, before: &str) -> anyhow::Result<u64> {
+    let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
+    let found = text.split_once(before).and_then(|(_, after)| digits(after).parse().ok());
+    found.ok_or_else(|| anyhow::anyhow!("there should be a number behind `{before}` in\n{text}"))
+}
