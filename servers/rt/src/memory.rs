@@ -5,7 +5,7 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::{ptr, slice};
 use ipc_proto::layout::{self, BootInfo, ModuleInfo};
-use ipc_proto::manifest::{MAX_VCPUS, Manifest};
+use ipc_proto::manifest::{MAX_VCPUS, MAX_VMS, Manifest};
 use ipc_proto::state::VcpuState;
 use ipc_proto::wire;
 
@@ -91,7 +91,7 @@ impl StatePage {
     /// When it has been taken before, or does not exist.
     #[must_use]
     pub fn take(vm: usize, vcpu: usize) -> Self {
-        static TAKEN: [AtomicBool; 16] = [const { AtomicBool::new(false) }; 16];
+        static TAKEN: [AtomicBool; MAX_VMS * MAX_VCPUS] = [const { AtomicBool::new(false) }; MAX_VMS * MAX_VCPUS];
         let index = vm * MAX_VCPUS + vcpu;
         assert!(!TAKEN[index].swap(true, Ordering::Relaxed), "state page {index} is taken once");
         let address = layout::VCPU_STATE + index as u64 * 4096;
