@@ -178,7 +178,7 @@ impl Core {
         while self.ready.filled != 0 {
             let priority = self.ready.filled.ilog2() as usize;
             let ready = &mut self.ready.sets[priority];
-            let context = ready.take_after(self.current);
+            let context = ready.take();
             if ready.is_empty() {
                 self.ready.filled &= !(1 << priority);
             }

@@ -76,9 +76,9 @@ impl Core {
             let words = [notices, 0, 0, 0, 0, 0];
             return Some(self.answer(id, Received::Notice as u64, words));
         }
-        let from = thread.askers.take_after(thread.served)?;
+        let from = thread.askers.take()?;
         thread.state = State::Frame;
-        (thread.serving, thread.served) = (from, from);
+        thread.serving = from;
         if let Context::Thread(caller) = from {
             self.carry(caller, id);
         }

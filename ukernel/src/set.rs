@@ -7,9 +7,14 @@ use ipc_proto::manifest::{MAX_TASKS, MAX_VCPUS, MAX_VMS};
 const THREADS: u32 = (MAX_VMS * MAX_VCPUS) as u32;
 const _: () = assert!(THREADS as usize + MAX_TASKS <= 64, "every context has a bit");
 
-/// A set of vCPUs and threads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Contexts(u64);
+/// A set of vCPUs and threads, who are taken out of it in turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Contexts {
+    /// A bit for each that is in it.
+    members: u64,
+    /// The bit after the one that was taken last: where the next turn begins.
+    turn: u32,
+}
 
 impl Contexts {
     const fn bit(context: Context) -> u64 {
@@ -24,30 +29,27 @@ impl Contexts {
     #[inline(always)]
     #[must_use]
     pub const fn is_empty(self) -> bool {
-        self.0 == 0
+        self.members == 0
     }
 
     /// Adds `context`.
     pub const fn insert(&mut self, context: Context) {
-        self.0 |= Self::bit(context);
+        self.members |= Self::bit(context);
     }
 
     /// Takes `context` out.
     pub const fn remove(&mut self, context: Context) {
-        self.0 &= !Self::bit(context);
+        self.members &= !Self::bit(context);
     }
 
-    /// Takes the one that comes next after `last`, round and round, so that everyone has a turn.
-    pub const fn take_after(&mut self, last: Context) -> Option<Context> {
+    /// Takes the next one out, round and round, so that everyone has a turn.
+    pub const fn take(&mut self) -> Option<Context> {
         if self.is_empty() {
             return None;
         }
-        let turn = match Self::bit(last) {
-            0 => 0,
-            bit => bit.trailing_zeros() + 1,
-        };
-        let number = (self.0.rotate_right(turn).trailing_zeros() + turn) % 64;
-        self.0 &= !(1 << number);
+        let number = (self.members.rotate_right(self.turn).trailing_zeros() + self.turn) % 64;
+        self.members &= !(1 << number);
+        self.turn = (number + 1) % 64;
         Some(if number < THREADS { Context::Vcpu(number as u8) } else { Context::Thread((number - THREADS) as u8) })
     }
 }
@@ -61,15 +63,14 @@ mod tests {
         let all = [Context::Vcpu(0), Context::Vcpu(31), Context::Thread(0), Context::Thread(MAX_TASKS as u8 - 1)];
         let mut set = Contexts::default();
         all.into_iter().for_each(|context| set.insert(context));
-        let mut last = Context::Idle;
         for n in 0..12 {
-            let next = set.take_after(last).expect("someone is there");
+            let next = set.take().expect("someone is there");
             assert_eq!(next, all[n % 4]);
+            // It is back at once: whoever waits for the CPU all the time must not keep it from the others.
             set.insert(next);
-            last = next;
         }
-        set.remove(Context::Vcpu(31));
-        assert_eq!(set.take_after(Context::Vcpu(0)), Some(Context::Thread(0)));
+        set.remove(Context::Vcpu(0));
+        assert_eq!(set.take(), Some(Context::Vcpu(31)));
     }
 
     #[test]
@@ -78,8 +79,8 @@ mod tests {
         set.insert(Context::Thread(3));
         set.insert(Context::Thread(3));
         set.insert(Context::Idle);
-        assert_eq!(set.take_after(Context::Idle), Some(Context::Thread(3)));
+        assert_eq!(set.take(), Some(Context::Thread(3)));
         assert!(set.is_empty());
-        assert_eq!(set.take_after(Context::Thread(3)), None);
+        assert_eq!(set.take(), None);
     }
 }

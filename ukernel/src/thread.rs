@@ -65,8 +65,6 @@ pub struct Thread {
     pub message: Pfn,
     /// Whose message it received last and has not answered; `Idle` for nobody's.
     pub serving: Context,
-    /// Whose turn it was last among those who waited.
-    pub served: Context,
     /// Replies that were refused since the last that was not.
     pub refused: u8,
     /// Who waits to ask it.
@@ -93,7 +91,6 @@ impl Thread {
             answer: (0, [0; 6]),
             message,
             serving: Context::Idle,
-            served: Context::Idle,
             refused: 0,
             askers: Contexts::default(),
             notices: 0,
