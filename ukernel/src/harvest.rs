@@ -53,15 +53,15 @@ fn take_bits(system: &System, vm: &Vm, mode: Harvest, run: (u64, u64), page: &Ta
         }
         true
     });
-    if found != 0 {
-        match mode {
-            Harvest::WriteProtect => vm.invalidated(),
-            Harvest::Hide => {
-                vm.hides.store(true, Relaxed);
-                vm.invalidated();
-            }
-            Harvest::Dirty | Harvest::Accessed | Harvest::Log => {}
+    match mode {
+        Harvest::WriteProtect => vm.invalidated(),
+        Harvest::Hide => {
+            vm.hides.store(true, Relaxed);
+            vm.invalidated();
         }
+        Harvest::Dirty | Harvest::Accessed | Harvest::Log => {}
+    }
+    if found != 0 {
         window::hide(system, vm, first, end);
         StaleTlb::Some.flush(vm);
     }

@@ -151,11 +151,11 @@ fn harvest(vm: &mut Vm, ledger: &Ledger, mode: Harvest, run: (u64, u64)) -> Resu
             found += 1;
         }
     }
+    match mode {
+        Harvest::WriteProtect | Harvest::Hide => vm.mmu_seq += 1,
+        Harvest::Dirty | Harvest::Accessed | Harvest::Log => {}
+    }
     if found != 0 {
-        match mode {
-            Harvest::WriteProtect | Harvest::Hide => vm.mmu_seq += 1,
-            Harvest::Dirty | Harvest::Accessed | Harvest::Log => {}
-        }
         vm.hide(first, end, ledger);
     }
     Ok((found, bitmap))

@@ -169,9 +169,9 @@ impl FakeMachine {
                 found += 1;
             }
         }
+        self.mmu_seq += u64::from(matches!(mode, Harvest::WriteProtect | Harvest::Hide));
         if found != 0 {
             self.flush(first, end);
-            self.mmu_seq += u64::from(matches!(mode, Harvest::WriteProtect | Harvest::Hide));
         }
         found
     }
