@@ -100,6 +100,10 @@ fn run(core: &mut Core, id: u8, words: &Words) -> Result<Words, Refused> {
     };
     let resume = [words[1], words[2], 0, 0, 0, 0];
     let resume = Resume::from_words(&resume).map_err(|_| Refused::UnknownVariant)?;
+    if resume.flags.contains(ResumeFlags::MORE) {
+        // More of what? There is no exit to hand over again.
+        return Err(Refused::UnknownVariant);
+    }
     match core.vcpus[usize::from(vcpu)].status {
         Status::Parked(exit) if !resume.flags.contains(ResumeFlags::PARK) => {
             exit::apply(core, vcpu, &resume, exit);

@@ -34,8 +34,6 @@ pub struct Message {
     pub words: Words,
 }
 
-/// A violation with one of these left something to the CPU: it might be mended here.
-const LEFT: u64 = Qualification::READABLE.union(Qualification::EXECUTABLE).bits() as u64;
 /// A violation with this interrupted an IRET.
 const IRET: u64 = Qualification::NMI_UNBLOCKED.bits() as u64;
 
@@ -65,7 +63,7 @@ fn faulted(core: &mut Core, id: u8) -> Option<Next> {
     if violation.idt_vectoring >> 31 != 0 || violation.qualification & IRET != 0 || vm.hides.load(Relaxed) {
         return None;
     }
-    if violation.qualification & LEFT != 0 {
+    if violation.qualification & mend::LEFT != 0 {
         return mended(core, id, &violation);
     }
     let pager = vm.pager?;
@@ -96,9 +94,9 @@ fn mended(core: &mut Core, id: u8, violation: &Violation) -> Option<Next> {
     };
     let index = gfn as usize % 512;
     let place = Place { table, index, level: 1, entry: table[index].load(Relaxed) };
-    let tried = mend::tried(violation.qualification);
-    let leaf = mend::granted(&place, tried).filter(|leaf| !leaf.allowed.contains(tried))?;
-    mend::give_back(&place, &leaf, tried);
+    if !mend::mend(&place, mend::tried(violation.qualification)) {
+        return None;
+    }
     vcpu.counts.exits[48] += 1;
     vcpu.counts.mended += 1;
     core.space = Some(vcpu.of.exit_space);

@@ -6,6 +6,7 @@ use crate::ept::TableMemory;
 use crate::frame::Granter;
 use crate::grant::{self, Against};
 use crate::mend;
+use crate::mmio;
 use crate::portal::After;
 use crate::system::System;
 use crate::thread::Question;
@@ -37,12 +38,13 @@ pub fn left(core: &mut Core, id: u8, kind: FaultKind, now: u64) -> Next {
     };
     match kind {
         FaultKind::Violation if mend::might(vm, violation.qualification) => {
-            if mend::mend(core.system, vm, violation.gpa.gfn(), mend::tried(violation.qualification)) {
+            let place = core.system.ept(vm).find(violation.gpa.gfn().0, 1);
+            if mend::mend(&place, mend::tried(violation.qualification)) {
                 vcpu.counts.mended += 1;
                 return core.run(Next::Guest(id));
             }
         }
-        FaultKind::Misconfiguration if mend::is_remembered(core.system, vm, violation.gpa.gfn()) => {
+        FaultKind::Misconfiguration if mmio::is_remembered(core.system, vm, violation.gpa.gfn()) => {
             vcpu.mended();
             return crate::exit::ask_server(core, id, Exit::Mmio(gpa, 0));
         }
@@ -114,7 +116,7 @@ pub fn answered(core: &mut Core, id: u8, asker: u8, words: &Words) -> After {
         }
         ClaimedReply::Mmio(generation) => {
             let violation = core.vcpus[usize::from(asker)].cpu.violation();
-            mend::remember(core.system, vm, violation.gpa.gfn(), generation);
+            mmio::remember(core.system, vm, violation.gpa.gfn(), generation);
             hand_over(core, asker, Exit::Mmio(violation.gpa.0, violation.qualification))
         }
         ClaimedReply::Deny(reason) => {

@@ -2,8 +2,10 @@
 //!
 //! Read the modules in the order a guest's fault travels:
 //! [`vcpu`] → [`exit`] → [`fault`] → [`portal`] → (a server answers) → [`call`] → [`grant`] → [`ept`] → [`vcpu`];
-//! [`fast`] is the short way through the same house when nothing is special. [`ledger`] proves that what was granted is what is mapped. Beside the walk: [`mend`] (faults that the ledger allows
-//! already), [`memop`] and [`harvest`] (what a pager does unasked), [`window`] (a VM's memory as its server sees it), [`trap`] (interrupts and faults of tasks).
+//! [`fast`] is the short way through the same house when nothing is special. [`ledger`] proves that what was granted is
+//! what is mapped. Beside the walk: [`mend`] (faults that the ledger allows already), [`mmio`] (answers that are
+//! remembered), [`memop`] and [`harvest`] (what a pager does unasked), [`window`] (a VM's memory as its server sees it),
+//! [`trap`] (interrupts and faults of tasks).
 //!
 //! What there is: [`core`] (one CPU), [`system`] (what CPUs share), [`frame`] (who owns RAM), [`task`], [`thread`],
 //! [`vm`]. How it begins and ends: [`boot`], [`load`], [`fail`], [`figures`], [`log`]. What depends on the CPU, and all
@@ -28,6 +30,7 @@ pub mod load;
 pub mod log;
 pub mod memop;
 pub mod mend;
+pub mod mmio;
 pub mod portal;
 pub mod set;
 pub mod system;
