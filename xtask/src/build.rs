@@ -12,6 +12,8 @@ use std::process::{Command, Stdio};
 
 /// The kernel's package.
 const KERNEL: &str = "ukernel";
+/// The packages of `tests/` that run in the machine.
+const TESTS: &[&str] = &["guests", "rogue", "stopwatch"];
 
 /// The files that an image is made of.
 #[derive(Clone, Debug)]
@@ -55,7 +57,7 @@ pub fn parts(system: &mut System, choice: ToolchainChoice) -> anyhow::Result<Par
         Source::Made(_) | Source::Guest(_) | Source::File(_) => None,
     });
     let names: Vec<&str> = std::iter::once(KERNEL).chain(servers).collect();
-    let built = packages(&names, choice)?;
+    let built = programs(&names, choice)?;
     let mut modules = Vec::new();
     for (module, guest) in system.modules.iter().zip(guests) {
         let (file, form) = match guest {
@@ -79,24 +81,62 @@ fn guest_file(source: &Source, choice: ToolchainChoice) -> anyhow::Result<Option
     }
 }
 
-/// Builds packages for the bare-metal target and says in which folder their programs are.
+/// Builds programs for the bare-metal target and says in which folder they are.
 ///
 /// # Errors
 /// A missing toolchain, a build that fails.
-pub fn packages(packages: &[&str], choice: ToolchainChoice) -> anyhow::Result<PathBuf> {
+pub fn programs(names: &[&str], choice: ToolchainChoice) -> anyhow::Result<PathBuf> {
+    let bins: Vec<&str> = names.iter().flat_map(|name| ["--bin", name]).collect();
+    say(&format!("building {}", names.join(", ")));
+    cargo_build(&bins, choice)
+}
+
+/// Builds every program that there is for the machine.
+///
+/// # Errors
+/// A missing toolchain, a build that fails.
+pub fn everything(choice: ToolchainChoice) -> anyhow::Result<PathBuf> {
+    say(&format!("building {}", packages()?.join(", ")));
+    cargo_build(&["--bins"], choice)
+}
+
+/// The packages that are built for the machine.
+///
+/// # Errors
+/// Those of the file system.
+pub fn packages() -> anyhow::Result<Vec<String>> {
+    let mut packages: Vec<String> = std::iter::once(&KERNEL).chain(TESTS).map(|name| (*name).to_owned()).collect();
+    let servers = paths::root().join("servers");
+    for entry in std::fs::read_dir(&servers).with_context(|| format!("reading {}", servers.display()))? {
+        let entry = entry?;
+        if entry.path().join("Cargo.toml").is_file() {
+            packages.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    packages.sort();
+    Ok(packages)
+}
+
+/// Runs `cargo build` for what `bins` names. All packages are selected, whichever programs are built: Cargo gives a
+/// dependency the features that the selected packages want of it, so that a program built alone would not be the same
+/// code as one built beside others, and its tick counts would differ with what was built before.
+fn cargo_build(bins: &[&str], choice: ToolchainChoice) -> anyhow::Result<PathBuf> {
     let toolchain = setup::toolchain(choice)?;
     let dir = match toolchain {
         Toolchain::Rustup => paths::target(),
         // Another compiler must not invalidate what the first one built.
         Toolchain::Debian => paths::target().join("debian-rust"),
     };
-    say(&format!("building {}", packages.join(", ")));
     let mut command = cargo(toolchain)?;
-    command.args(["--release", "--target", TARGET, "--target-dir"]).arg(&dir);
-    command.args(packages.iter().flat_map(|package| ["-p", package]));
+    command.args(["--release", "--target", TARGET, "--target-dir"]).arg(&dir).args(selected(bins, &packages()?));
     let status = command.stdin(Stdio::null()).status().context("starting cargo")?;
-    anyhow::ensure!(status.success(), "the build of {} failed", packages.join(", "));
+    anyhow::ensure!(status.success(), "the build failed");
     Ok(release_dir(&dir))
+}
+
+fn selected(bins: &[&str], packages: &[String]) -> Vec<String> {
+    let all = packages.iter().flat_map(|package| ["-p", package]);
+    bins.iter().copied().chain(all).map(str::to_owned).collect()
 }
 
 fn release_dir(target: &Path) -> PathBuf {
@@ -117,4 +157,19 @@ fn cargo(toolchain: Toolchain) -> anyhow::Result<Command> {
         }
     }
     Ok(cargo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_built_alone_is_the_one_built_beside_others() {
+        let packages = packages().expect("the folder of the servers");
+        for name in ["ukernel", "vmm-mm", "vcpu", "rt", "guests", "rogue", "stopwatch"] {
+            assert!(packages.iter().any(|package| package == name), "{name} is not in {packages:?}");
+        }
+        let selected = |bins: &[&str]| selected(bins, &packages)[bins.len()..].to_vec();
+        assert_eq!(selected(&["--bin", "vcpu"]), selected(&["--bins"]), "the same packages decide the features");
+    }
 }

@@ -3,15 +3,12 @@
 mod rules;
 mod source;
 
-use crate::paths;
 use crate::progress::{say, step};
 use crate::setup::{self, TARGET, ToolchainChoice};
 use crate::status::{self, Status};
+use crate::{build, paths};
 use anyhow::Context;
 use std::process::{Command, Stdio};
-
-/// What runs in the machine, and is looked at as it is built for it.
-const IN_THE_MACHINE: &[&str] = &["ukernel", "rt", "vmm-mm", "vcpu", "guests", "rogue", "stopwatch"];
 
 /// What to check.
 #[derive(Debug, clap::Args)]
@@ -96,8 +93,9 @@ fn clippy_in_machine(args: &Args) -> anyhow::Result<()> {
         toolchain == setup::Toolchain::Rustup,
         "clippy belongs to rustup's compiler: rustup target add {TARGET}"
     );
+    let packages = build::packages()?;
     let mut arguments = vec!["clippy", "--quiet", "--release", "--target", TARGET];
-    arguments.extend(IN_THE_MACHINE.iter().flat_map(|package| ["-p", package]));
+    arguments.extend(packages.iter().flat_map(|package| ["-p", package]));
     arguments.extend(["--", "-D", "warnings"]);
     cargo(&arguments)
 }

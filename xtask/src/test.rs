@@ -19,9 +19,6 @@ use promise::{Bench, Length, Promise};
 use report::Report;
 use std::path::PathBuf;
 
-/// What runs in the machine: built once, before scenarios start side by side.
-const PACKAGES: &[&str] = &["ukernel", "vmm-mm", "vcpu", "guests", "rogue", "stopwatch"];
-
 /// What to test.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -93,7 +90,7 @@ fn prepare(toolchain: ToolchainChoice) -> anyhow::Result<()> {
     for packages in [setup::need::IMAGE, setup::need::BOCHS, setup::need::QEMU] {
         setup::packages(packages)?;
     }
-    build::packages(PACKAGES, toolchain).map(|_| ())
+    build::everything(toolchain).map(|_| ())
 }
 
 /// The folder for what each scenario's machine said.

@@ -219,7 +219,7 @@ fn fault_around(toolchain: ToolchainChoice) -> anyhow::Result<Option<Figures>> {
 
 /// Boots the system `bench-runs` with the servers of `tests/stopwatch`.
 fn runs(toolchain: ToolchainChoice, script: &str) -> anyhow::Result<(Figures, Said)> {
-    let image = build::packages(&["stopwatch"], toolchain)?.join("stopwatch");
+    let image = build::programs(&["stopwatch"], toolchain)?.join("stopwatch");
     let image = toml::Value::from(image.to_str().context("a path that is text")?);
     let set = ["pager", "caller"].map(|task| format!("task.{task}.image={image}"));
     let built: Built = lap::build("bench-runs", set.to_vec(), toolchain)?;

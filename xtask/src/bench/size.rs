@@ -12,7 +12,7 @@ use std::process::Command;
 /// # Errors
 /// A build that fails, a tool that does not run.
 pub fn measure(toolchain: ToolchainChoice) -> anyhow::Result<Vec<(&'static str, Measured)>> {
-    let kernel = build::packages(&["ukernel"], toolchain)?.join("ukernel");
+    let kernel = build::programs(&["ukernel"], toolchain)?.join("ukernel");
     let output = Command::new("size").arg("--format=berkeley").arg(&kernel).output().context("starting size")?;
     anyhow::ensure!(output.status.success(), "size ends with {}", output.status);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();

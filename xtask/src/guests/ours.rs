@@ -10,8 +10,6 @@ use std::process::Command;
 #[path = "../../../tests/guests/multiboot/module.rs"]
 mod module;
 
-/// The package that holds them all.
-const PACKAGE: &str = "guests";
 /// What turns an ELF file into another form. Where programs can be linked it is there, as part of binutils.
 const OBJCOPY: &[Package] = &[Package {
     name: "binutils",
@@ -60,7 +58,7 @@ pub const CHECKSUM: Program = Program { name: "checksum", form: Form::Elf64 };
 /// # Errors
 /// A build that fails, a missing tool.
 pub fn image(program: &Program, out: &Path, toolchain: ToolchainChoice) -> anyhow::Result<PathBuf> {
-    let built = build::packages(&[PACKAGE], toolchain)?.join(program.name);
+    let built = build::programs(&[program.name], toolchain)?.join(program.name);
     let bytes = match program.form {
         Form::Flat => converted(&built, "binary")?,
         Form::Elf32 => converted(&built, "elf32-i386")?,

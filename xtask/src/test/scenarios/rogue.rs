@@ -36,7 +36,7 @@ pub fn stopped(bench: &Bench, name: &str) -> anyhow::Result<String> {
 
 /// The system `touch` with a task for each deed, which runs before everybody else.
 fn with_rogues(bench: &Bench) -> anyhow::Result<String> {
-    let image = build::packages(&["rogue"], bench.toolchain)?.join("rogue");
+    let image = build::programs(&["rogue"], bench.toolchain)?.join("rogue");
     let image = toml::Value::from(image.to_str().context("a path that is text")?);
     let mut system = std::fs::read_to_string(paths::root().join("boot/touch.toml"))?;
     for (deed, _) in DEEDS {
