@@ -144,7 +144,10 @@ fn release_dir(target: &Path) -> PathBuf {
 }
 
 /// Cargo, set up for the bare-metal target; the arguments after `build` follow.
-fn cargo(toolchain: Toolchain) -> anyhow::Result<Command> {
+///
+/// # Errors
+/// A missing linker.
+pub fn cargo(toolchain: Toolchain) -> anyhow::Result<Command> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(paths::root()).arg("build");
     match toolchain {

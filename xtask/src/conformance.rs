@@ -1,11 +1,13 @@
-//! `cargo xtask conformance`: holds a pager to its obligations (`ipc-proto/SPEC.md`, section 13).
+//! `cargo xtask conformance`: holds a pager, or the kernel, to its obligations (`ipc-proto/SPEC.md`, section 13).
 //!
-//! Cases come from several sources: `host` speaks to the pager as an ordinary program, `machine` boots it under guests. What
-//! they find goes into one `report`: a table for people, JUnit for machines, and a status that is 0 only when every case
-//! passed.
+//! Cases come from several sources: `host` speaks to the pager as an ordinary program, `machine` boots it under guests,
+//! `kernel` boots the kernel under scripts, and `mutants` shows that those scripts find what is wrong. What they find goes
+//! into one `report`: a table for people, JUnit for machines, and a status that is 0 only when every case passed.
 
 mod host;
+mod kernel;
 mod machine;
+mod mutants;
 mod report;
 
 use crate::progress::say;
@@ -24,6 +26,12 @@ pub struct Args {
     /// The ELF file of a pager for the machine: it is booted under the guest `touch`, and then under Linux.
     #[arg(long, value_name = "FILE")]
     pager_elf: Option<PathBuf>,
+    /// The kernel instead: a scripted pager and a scripted server hold it to its obligations.
+    #[arg(long, conflicts_with_all = ["pager", "pager_elf", "set"])]
+    kernel: bool,
+    /// With --kernel: kernels that are broken on purpose, each of which a case must catch.
+    #[arg(long, requires = "kernel")]
+    mutants: bool,
     /// An option of the pager's task in the manifest, such as policy=huge.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -60,22 +68,33 @@ enum Source {
     Host,
     /// The real kernel, and guests.
     Machine,
+    /// The real kernel, a scripted pager and a scripted server.
+    Kernel,
+    /// Broken kernels, under the same scripts.
+    Mutants,
 }
 
 impl Source {
     /// Those that `args` ask for.
     fn wanted(args: &Args) -> Vec<Self> {
-        let host = args.pager.is_some() || args.pager_elf.is_none();
-        let all = [(Self::Host, host), (Self::Machine, args.pager_elf.is_some() || args.list)];
+        let host = (args.pager.is_some() || args.pager_elf.is_none()) && !args.kernel;
+        let machine = args.pager_elf.is_some() || args.list && !args.kernel;
+        let kernel = (args.kernel || args.list && args.pager.is_none() && args.pager_elf.is_none()) && !args.mutants;
+        let all = [(Self::Host, host), (Self::Machine, machine), (Self::Kernel, kernel), (Self::Mutants, args.mutants)];
         all.into_iter().filter(|(_, wanted)| *wanted).map(|(source, _)| source).collect()
     }
 
     /// Its cases.
-    fn cases(self) -> anyhow::Result<Vec<Case>> {
-        match self {
-            Self::Host => host::cases(),
-            Self::Machine => Ok(machine::cases()),
-        }
+    fn cases(self, wanted: &dyn Fn(&str) -> bool) -> anyhow::Result<Vec<Case>> {
+        let mut cases = match self {
+            Self::Host => host::cases()?,
+            Self::Machine => machine::cases(),
+            Self::Kernel => kernel::cases()?,
+            // Beside those that are wanted the whole kernel is tried.
+            Self::Mutants => return mutants::cases(wanted),
+        };
+        cases.retain(|case| wanted(&case.name));
+        Ok(cases)
     }
 
     /// Tries the cases that are wanted, and tells of each.
@@ -83,6 +102,8 @@ impl Source {
         match self {
             Self::Host => host::run(args, tell),
             Self::Machine => machine::run(args, wanted, tell),
+            Self::Kernel => kernel::run(args, wanted, tell),
+            Self::Mutants => mutants::run(args, wanted, tell),
         }
     }
 }
@@ -95,8 +116,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     let wanted = |name: &str| args.only.as_deref().is_none_or(|only| name.contains(only));
     let mut report = Report::default();
     for source in Source::wanted(args) {
-        let mut cases = source.cases()?;
-        cases.retain(|case| wanted(&case.name));
+        let mut cases = source.cases(&wanted)?;
         if args.list {
             cases.iter().for_each(|case| println!("{:<72} {}", case.name, case.obligations.join(" ")));
             report.listed(cases.len());

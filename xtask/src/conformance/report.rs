@@ -5,6 +5,9 @@ use crate::status::Status;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 
+/// How the row of a mutant is called, which has passed when it was caught.
+pub const MUTANT: &str = "mutant::";
+
 /// What came of a case.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -73,7 +76,10 @@ impl Report {
     pub fn closing_line(&self) -> String {
         let failed = self.failed().count();
         let obligations: BTreeSet<&String> = self.rows.iter().flat_map(|row| &row.case.obligations).collect();
-        format!("{} cases passed, {failed} failed; {} obligations checked", self.rows.len() - failed, obligations.len())
+        let mutants = self.rows.iter().filter(|row| row.failure.is_none() && row.case.name.starts_with(MUTANT)).count();
+        let caught = if mutants == 0 { String::new() } else { format!("{mutants} mutants caught, ") };
+        let passed = self.rows.len() - failed - mutants;
+        format!("{passed} cases passed, {caught}{failed} failed; {} obligations checked", obligations.len())
     }
 
     /// The rows as JUnit's XML.
@@ -157,6 +163,8 @@ mod tests {
         let mixed = report(&[row("a::b", None), row("a::c", Some("P5: why"))]);
         assert_eq!(mixed.finish(), Status::Error);
         assert_eq!(mixed.closing_line(), "1 cases passed, 1 failed; 2 obligations checked");
+        let mutants = report(&[row("a::b", None), row("mutant::c", None), row("mutant::d", Some("it survived"))]);
+        assert_eq!(mutants.closing_line(), "1 cases passed, 1 mutants caught, 1 failed; 2 obligations checked");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Promises that a machine keeps. The longest come first, so that they run beside the others.
 
+mod conformance;
 mod drill;
 mod guests;
 mod linux;
@@ -18,6 +19,8 @@ pub const ALL: &[Promise] = &[
     Promise { name: "linux::debian_runs_on_pages_from_the_pager", check: linux::debian },
     Promise { name: "linux::debians_other_kernel_runs_too", check: linux::generic },
     Promise { name: "machines::a_thousand_faults_under_qemu_with_nested_vmx", check: machines::nested },
+    Promise { name: "conformance::broken_kernels_are_caught", check: conformance::broken_kernels },
+    Promise { name: "conformance::the_kernel_keeps_its_obligations", check: conformance::kernel },
     Promise { name: "drill::linux_keeps_its_memory_while_slots_move_and_pages_are_taken_back", check: drill::slots },
     Promise { name: "drill::linux_is_copied_while_large_pages_split_and_collapse", check: drill::large },
     Promise { name: "linux::a_person_at_the_console_has_a_shell", check: linux::shell },

@@ -1,0 +1,253 @@
+//! Whether the kit of the kernel has teeth: kernels that are broken on purpose must be caught by the case that should.
+//!
+//! Each is made in a copy of the sources, never in the tree. All are built into one folder, without what makes a build of
+//! the kernel slow; a whole kernel, built so, must pass first. While one boots, the next is built, and only the case that
+//! should catch it is tried.
+
+use super::kernel::{self, Boot, Kit, SYSTEM, Said};
+use super::report::{MUTANT, Row};
+use super::{Args, Case};
+use crate::setup::{self, TARGET, Toolchain};
+use crate::system::{self, Console, Request};
+use crate::{build, image, paths};
+use anyhow::{Context, bail, ensure};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Instant;
+
+/// What the kernel is built from.
+const SOURCES: [&str; 6] = ["Cargo.toml", "Cargo.lock", ".cargo", "ukernel", "ipc-proto", "boot"];
+/// The packages of the copy.
+const MEMBERS: [&str; 2] = ["ukernel", "ipc-proto"];
+/// How the copy is built: in two seconds once its dependencies are.
+const PROFILE: &str = "[mutant]\ninherits = \"release\"\nlto = false\ncodegen-units = 16\nincremental = true\n\
+                       opt-level = 1\ndebug = false\n";
+/// The file that is written for the whole kernel, so that it is built anew: the root of what mutants change.
+const WHOLE: &str = "ukernel/src/lib.rs";
+/// Said before anything else: the broken kernel does start.
+const STARTED: &str = "system conformance";
+
+/// All of them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mutants {
+    mutant: Vec<Mutant>,
+}
+
+/// One.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mutant {
+    name: String,
+    /// The obligation that it breaks.
+    breaks: String,
+    file: PathBuf,
+    find: String,
+    replace: String,
+    /// The boot in which it is caught.
+    #[serde(default = "usual")]
+    boot: String,
+    /// By this case.
+    case: String,
+}
+
+fn usual() -> String {
+    "cases".to_owned()
+}
+
+impl Mutant {
+    fn row_case(&self) -> Case {
+        Case { name: format!("{MUTANT}{}", self.name), obligations: vec![self.breaks.clone()] }
+    }
+
+    /// The source with the mistake in it.
+    fn broken(&self, text: &str) -> anyhow::Result<String> {
+        let found = text.matches(&self.find).count();
+        ensure!(found == 1, "{} has its text {found} times, not once: {}", self.file.display(), self.find);
+        let broken = text.replacen(&self.find, &self.replace, 1);
+        ensure!(broken != text, "it changes nothing");
+        Ok(broken)
+    }
+}
+
+fn all() -> anyhow::Result<Vec<Mutant>> {
+    let path = paths::root().join("tests/scripted/mutants.toml");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let mutants: Mutants = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+    Ok(mutants.mutant)
+}
+
+/// A kernel that is built and booted.
+struct Subject<'a> {
+    case: Case,
+    boot: &'a Boot,
+    /// What is broken in it; nothing in the whole one.
+    mutant: Option<Mutant>,
+}
+
+/// The whole kernel, once for each boot in which a broken one is tried, and each broken one.
+fn subjects<'a>(kit: &'a Kit, wanted: &dyn Fn(&str) -> bool) -> anyhow::Result<Vec<Subject<'a>>> {
+    let (mut whole, mut broken) = (Vec::<Subject<'a>>::new(), Vec::new());
+    for mutant in all()?.into_iter().filter(|mutant| wanted(&mutant.row_case().name)) {
+        let boot = kit.boot(&mutant.boot)?;
+        let name = format!("whole::{}", mutant.boot);
+        if whole.iter().all(|subject| subject.case.name != name) {
+            let case = Case { name, obligations: Vec::new() };
+            whole.push(Subject { case, boot, mutant: None });
+        }
+        broken.push(Subject { case: mutant.row_case(), boot, mutant: Some(mutant) });
+    }
+    whole.append(&mut broken);
+    Ok(whole)
+}
+
+/// A case for each.
+///
+/// # Errors
+/// A list that cannot be read.
+pub fn cases(wanted: &dyn Fn(&str) -> bool) -> anyhow::Result<Vec<Case>> {
+    let kit = Kit::read()?;
+    Ok(subjects(&kit, wanted)?.into_iter().map(|subject| subject.case).collect())
+}
+
+/// Builds and boots each, and tells whether it was caught.
+///
+/// # Errors
+/// What keeps any of them from being tried.
+pub fn run(args: &Args, wanted: &dyn Fn(&str) -> bool, tell: &mut dyn FnMut(Row)) -> anyhow::Result<()> {
+    let kit = Kit::read()?;
+    let subjects = subjects(&kit, wanted)?;
+    let workshop = Workshop::open(args)?;
+    // The next one is built while one boots, and no further ahead.
+    let (sender, built) = sync_channel(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| workshop.build_all(args, &subjects, sender));
+        for (subject, iso) in subjects.iter().zip(built) {
+            let start = Instant::now();
+            let failure = iso.and_then(|iso| caught(args, subject, &iso)).err().map(|error| format!("{error:#}"));
+            tell(Row { case: subject.case.clone(), failure, seconds: start.elapsed().as_secs_f64() });
+        }
+    });
+    Ok(())
+}
+
+/// Whether the case that should fail does, in a system that starts; every case of the whole kernel must pass.
+fn caught(args: &Args, subject: &Subject<'_>, iso: &Path) -> anyhow::Result<()> {
+    let name = subject.case.name.replace("::", ".");
+    let trial = subject.boot.trial().with(&["--iso", iso.to_str().context("a path that is text")?]);
+    let seen = trial.run(&kernel::bench(args)?, &name)?;
+    seen.tells(STARTED)?;
+    let said = kernel::said(seen.told());
+    let Some(mutant) = &subject.mutant else {
+        let failed = said.iter().find_map(|(case, said)| Some(format!("`{case}`: {}", said.failure()?)));
+        ensure!(!said.is_empty() && failed.is_none(), "the whole kernel fails: {}", failed.unwrap_or_default());
+        return Ok(());
+    };
+    match said.get(&mutant.case) {
+        Some(Said::Failed(_) | Said::Begun) => Ok(()),
+        Some(Said::Passed) => bail!("it survived: `{}` should have failed", mutant.case),
+        None => bail!("`{}` was not tried, so it caught nothing", mutant.case),
+    }
+}
+
+/// Where kernels are broken and built.
+struct Workshop {
+    tree: PathBuf,
+    toolchain: Toolchain,
+}
+
+impl Workshop {
+    /// Copies what the kernel is built from.
+    fn open(args: &Args) -> anyhow::Result<Self> {
+        let tree = paths::target().join("mutants/tree");
+        if tree.exists() {
+            std::fs::remove_dir_all(&tree).with_context(|| format!("removing {}", tree.display()))?;
+        }
+        std::fs::create_dir_all(&tree).with_context(|| format!("making {}", tree.display()))?;
+        let mut command = Command::new("cp");
+        command.current_dir(paths::root()).args(["--recursive", "--preserve=timestamps"]).args(SOURCES).arg(&tree);
+        ensure!(command.status().context("starting cp")?.success(), "the sources were not copied");
+        let manifest = tree.join("Cargo.toml");
+        let mut table: toml::Table = std::fs::read_to_string(&manifest)?.parse()?;
+        let workspace = table.get_mut("workspace").and_then(toml::Value::as_table_mut).context("no workspace")?;
+        workspace.insert("members".to_owned(), toml::Value::from(MEMBERS.to_vec()));
+        workspace.remove("default-members");
+        workspace.remove("exclude");
+        let profiles = table.get_mut("profile").and_then(toml::Value::as_table_mut).context("no profile")?;
+        profiles.extend(PROFILE.parse::<toml::Table>()?);
+        std::fs::write(&manifest, table.to_string())?;
+        Ok(Self { tree, toolchain: setup::toolchain(args.toolchain)? })
+    }
+
+    /// Builds them one after the other, and hands over the image of each.
+    fn build_all(&self, args: &Args, subjects: &[Subject<'_>], images: SyncSender<anyhow::Result<PathBuf>>) {
+        for (n, subject) in subjects.iter().enumerate() {
+            // One boots, one waits, one is made.
+            let iso = self.tree.with_file_name(format!("{}.iso", n % 3));
+            let image = self.built(subject).and_then(|kernel| packed(args, kernel, subject, &iso)).map(|()| iso);
+            if images.send(image).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Builds one kernel; the copy is whole again afterwards.
+    fn built(&self, subject: &Subject<'_>) -> anyhow::Result<PathBuf> {
+        let file = subject.mutant.as_ref().map_or(Path::new(WHOLE), |mutant| &mutant.file);
+        let file = self.tree.join(file);
+        let whole = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let text = subject.mutant.as_ref().map_or(Ok(whole.clone()), |mutant| mutant.broken(&whole))?;
+        // Written also when it is the same: cargo sees by its time that there is something to build.
+        std::fs::write(&file, text)?;
+        let kernel = self.cargo();
+        std::fs::write(&file, whole)?;
+        kernel
+    }
+
+    fn cargo(&self) -> anyhow::Result<PathBuf> {
+        let target = self.tree.with_file_name(match self.toolchain {
+            Toolchain::Rustup => "build",
+            Toolchain::Debian => "build-debian",
+        });
+        let mut command = build::cargo(self.toolchain)?;
+        command.current_dir(&self.tree).args(["--quiet", "--profile", "mutant", "-p", "ukernel"]);
+        command.args(["--target", TARGET, "--target-dir"]).arg(&target);
+        let output = command.stdin(Stdio::null()).output().context("starting cargo")?;
+        ensure!(output.status.success(), "it does not build:\n{}", String::from_utf8_lossy(&output.stderr));
+        Ok(target.join(TARGET).join("mutant/ukernel"))
+    }
+}
+
+/// Packs the system with that kernel; of the script only the case that should catch what is broken in it.
+fn packed(args: &Args, kernel: PathBuf, subject: &Subject<'_>, iso: &Path) -> anyhow::Result<()> {
+    let only = subject.mutant.iter().map(|mutant| format!("task.pager.options.only={}", mutant.case));
+    let set = subject.boot.changes().into_iter().chain(only).collect();
+    let request = Request { system: SYSTEM.to_owned(), set, console: Console::Watched };
+    let mut system = system::load(&request).with_context(|| format!("for {}", subject.case.name))?;
+    let mut parts = build::parts(&mut system, args.toolchain)?;
+    parts.kernel = kernel;
+    image::pack(&system, &parts, iso)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_mutant_finds_its_text_once_and_breaks_what_its_case_checks() {
+        let cases = kernel::cases().unwrap();
+        let mut names = BTreeSet::new();
+        for mutant in all().unwrap() {
+            let text = std::fs::read_to_string(paths::root().join(&mutant.file)).unwrap();
+            mutant.broken(&text).unwrap_or_else(|error| panic!("{}: {error}", mutant.name));
+            let name = format!("kernel::{}::{}", mutant.boot, mutant.case);
+            let case = cases.iter().find(|case| case.name == name);
+            let case = case.unwrap_or_else(|| panic!("{}: no case {name}", mutant.name));
+            assert!(case.obligations.contains(&mutant.breaks), "{}: {name} is not about it", mutant.name);
+            assert!(names.insert(mutant.name.clone()), "two mutants are called {}", mutant.name);
+        }
+    }
+}
