@@ -8,7 +8,7 @@
 //! way in `tdp`. What is behind a page beside a frame of its own is in [`backing`]: frames that pages share ([`cow`]), boot modules
 //! ([`image`]), the compressed store ([`zstore`], [`compress`]). Without a frame, `reclaim` takes some back and the fault is
 //! `pending` meanwhile; `survey` does what is done at times. [`control`] answers what the VM's server asks: about slots (`change`), what was written ([`dirty`]), and
-//! [`why`] an address faults, which it may have [`tell`] line by line. [`machine`] is what the pager needs of the kernel: on the host, tests put their own there.
+//! [`why`] an address faults, which it may have [`tell`] line by line. [`machine`] is what the pager needs of the kernel: in a system `task` puts system calls there, on the host tests their own.
 //!
 //! The names are those of the x86 TDP fault path of Linux KVM.
 #![no_std]
@@ -48,6 +48,8 @@ pub mod sparse;
 pub mod stats;
 pub mod store;
 pub(crate) mod survey;
+#[cfg(target_os = "none")]
+pub mod task;
 pub(crate) mod tdp;
 pub mod tell;
 pub mod track;

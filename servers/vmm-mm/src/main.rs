@@ -1,11 +1,11 @@
-//! The server around the library: `rt` brings the messages, [`vmm_mm::serve::Pager`] answers them.
+//! The server around the library: it makes a [`vmm_mm::serve::Pager`] of what the manifest says, and serves.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
-mod server;
+mod start;
 
 #[cfg(target_os = "none")]
-rt::server!(server::main);
+rt::server!(start::main);
 
 /// On the host there is only the library and its tests.
 #[cfg(not(target_os = "none"))]

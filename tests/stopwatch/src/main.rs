@@ -7,8 +7,6 @@
 #[cfg(target_os = "none")]
 mod caller;
 #[cfg(target_os = "none")]
-mod machine;
-#[cfg(target_os = "none")]
 mod mark;
 #[cfg(target_os = "none")]
 mod pager;

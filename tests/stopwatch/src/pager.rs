@@ -1,16 +1,14 @@
 //! The pager: vmm-mm's own answers everywhere but in the ranges of [`plan`].
 
-use crate::machine::Machine;
 use crate::plan;
 use ipc_proto::fault::{Fault, FaultReply, Origin, TopUp};
 use ipc_proto::grant::{Gfn, Grant, Level, MemType, Pfn, Rights};
 use ipc_proto::memop::{Harvest, MemOp};
-use ipc_proto::words::Words;
-use rt::Received;
+use rt::{Received, Task};
 use spin::Mutex;
-use vmm_mm::control::{MESSAGE, REPLY};
 use vmm_mm::policy::Chosen;
 use vmm_mm::serve::Pager;
+use vmm_mm::task::{self, Machine};
 
 /// A frame for each page of the ranges, and as many as may be needed for large pages to be aligned; kept from the library.
 const OWN: u64 = ((plan::END - plan::SINGLE) >> 12) + LARGE;
@@ -41,8 +39,8 @@ enum Timed {
 }
 
 /// Serves.
-pub fn main(task: &rt::Task) -> ! {
-    let mut machine = Machine { first_pfn: task.info.first_pfn };
+pub fn main(task: &Task) -> ! {
+    let mut machine = Machine::of(task);
     let mut pager = PAGER.lock();
     let policy = Chosen::by_name("demand").expect("vmm-mm has it");
     let shared = task.info.frames - OWN;
@@ -50,29 +48,11 @@ pub fn main(task: &rt::Task) -> ! {
     let first_pfn = task.info.first_pfn + shared;
     let first_large = (first_pfn + ((plan::SMALL_END - plan::SINGLE) >> 12)).next_multiple_of(LARGE);
     let mut ranges = Ranges { first_pfn, first_large, retried: (0, 0), timed: Timed::NotYet, protected: Timed::NotYet };
-    let mut next = rt::receive();
-    loop {
-        next = match next {
-            Received::Fault(fault) => match ranges.answer(&fault) {
-                Some(reply) => rt::reply(reply.to_words(TopUp::default())),
-                None => rt::reply(pager.answer(&fault, &mut machine)),
-            },
-            // The caller's: nothing travels, neither way.
-            Received::Call { len: 0, .. } => rt::reply_call(0),
-            Received::Call { vm, len } => rt::reply(request(&mut pager, &mut machine, vm, len)),
-            Received::RefusedReply(fault, refused) => rt::reply(pager.after_refusal(&fault, refused, &mut machine)),
-            Received::Exit(_) | Received::Notice(_) | Received::Unknown(_) => rt::receive(),
-        };
-    }
-}
-
-fn request(pager: &mut Pager, machine: &mut Machine, vm: usize, len: usize) -> Words {
-    let (mut bytes, mut reply) = ([0; MESSAGE], [0; REPLY]);
-    let len = len.min(MESSAGE);
-    rt::read_message(&mut bytes[..len]);
-    let used = pager.request(vm, &bytes[..len], &mut reply, machine);
-    rt::write_message(&reply[..used]);
-    [used as u64, 0, 0, 0, 0, 0]
+    task::serve(&mut pager, &mut machine, |message, _, _| match message.fault() {
+        Some(fault) => ranges.answer(&fault).map(|reply| reply.to_words(TopUp::default())),
+        // The caller's: nothing travels, neither way.
+        None => matches!(message.received(), Received::Call { len: 0, .. }).then_some([0; 6]),
+    })
 }
 
 impl Ranges {

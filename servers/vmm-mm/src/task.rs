@@ -1,5 +1,10 @@
-//! Receive, resolve, reply.
+//! A pager as a task of a system: receive, resolve, reply; and the kernel and the task's own frames as the library wants them.
+//! The server of this package is one, and so are the tests' that answer in ways of their own.
 
+use crate::alarm::{Alarm, Due};
+use crate::control::{MESSAGE, REPLY};
+use crate::machine::{Cpu, FRAME, Kernel, LogSwitch, Memory, PageBytes};
+use crate::serve::{INTERNAL, Pager};
 use core::fmt::Arguments;
 use heapless::Vec;
 use ipc_proto::call::notice;
@@ -8,86 +13,41 @@ use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Rights};
 use ipc_proto::manifest::MAX_MODULES;
 use ipc_proto::memop::{Harvest, MemOp};
 use ipc_proto::refused::Refused;
-use ipc_proto::slot::SlotId;
 use ipc_proto::state::StateMask;
 use ipc_proto::words::Words;
 use rt::{Answer, Received, Task};
-use spin::Mutex;
-use vmm_mm::alarm::{Alarm, Due};
-use vmm_mm::control::{MESSAGE, REPLY};
-use vmm_mm::dirty::Way;
-use vmm_mm::machine::{Cpu, FRAME, Kernel, LogSwitch, Memory, PageBytes};
-use vmm_mm::policy::Chosen;
-use vmm_mm::serve::{INTERNAL, Pager};
-
-/// Too large for the stack. Locked once, by the only thread, for as long as the server lives.
-static PAGER: Mutex<Pager> = Mutex::new(Pager::empty());
 
 /// The kernel and the task's own frames.
-struct Machine {
+pub struct Machine {
     first_pfn: u64,
     alarm: Alarm,
     /// The boot modules of this task, in the manifest's order.
     images: Vec<&'static [u8], MAX_MODULES>,
 }
 
-/// The server's main function.
-pub fn main(task: Task) -> ! {
-    let modules = task.info.modules.iter().filter_map(|module| task.module(&module.name)).collect();
-    let mut machine = Machine { first_pfn: task.info.first_pfn, alarm: Alarm::NONE, images: modules };
-    let mut pager = PAGER.lock();
-    let policy = policy(&task);
-    log::info!("{} frames from pfn {:#x}, policy {}", task.info.frames, task.info.first_pfn, policy.name());
-    let bits = task.info.guest_physical_bits;
-    pager.open(task.info.first_pfn, task.info.frames, bits, policy, &mut machine);
-    equip(&mut pager, &task, &mut machine);
-    images(&mut pager, &task);
-    pager.wake(&mut machine);
-    serve(&mut pager, &mut machine)
-}
-
-/// How writes are seen: as the manifest says, or the best way that the CPU has.
-fn equip(pager: &mut Pager, task: &Task, machine: &mut Machine) {
-    let wanted = task
-        .entry()
-        .option("dirty")
-        .map(|name| Way::by_name(name).unwrap_or_else(|| panic!("option dirty = {name}: there are {:?}", Way::NAMES)));
-    let cpu = task.info.vms.first().and_then(|vm| machine.cpu(usize::from(*vm))).unwrap_or(Cpu::PLAIN);
-    log::info!("the CPU has {:?} and pages of {:?}", cpu.abilities, cpu.largest);
-    if let Err(way) = pager.equip(cpu, wanted) {
-        panic!("option dirty = {}: this CPU does not have it", way.name());
+impl Machine {
+    /// Those of `task`.
+    #[must_use]
+    pub fn of(task: &Task) -> Self {
+        let images = task.info.modules.iter().filter_map(|module| task.module(&module.name)).collect();
+        Self { first_pfn: task.info.first_pfn, alarm: Alarm::NONE, images }
     }
 }
 
-/// The slots whose content is a boot module of this task: options `image.SLOT = MODULE`.
-fn images(pager: &mut Pager, task: &Task) {
-    for option in &task.entry().options {
-        let Some(slot) = option.key.strip_prefix("image.") else { continue };
-        let module = task.info.modules.iter().position(|module| module.name == option.value);
-        let image = slot.parse().ok().map(SlotId).zip(module);
-        if !image.is_some_and(|(slot, module)| pager.set_image(slot, module)) {
-            panic!("option {} = {}: no such slot or module of this task", option.key, option.value);
-        }
-    }
-}
-
-/// The policy that the manifest names. A pager that was told of one that it does not have must not run another.
-fn policy(task: &Task) -> Chosen {
-    let name = task.entry().option("policy").unwrap_or("demand");
-    let mut policy = Chosen::by_name(name).unwrap_or_else(|| panic!("no policy {name}: there are {:?}", Chosen::NAMES));
-    for option in &task.entry().options {
-        if let Some(key) = option.key.strip_prefix("policy.")
-            && let Err(why) = policy.set(key, &option.value)
-        {
-            panic!("policy {name}, option {key} = {}: {why:?}", option.value);
-        }
-    }
-    policy
-}
-
-fn serve(pager: &mut Pager, machine: &mut Machine) -> ! {
+/// Serves with `pager` for as long as the task lives. What is received is shown to `own` first: it may answer itself.
+// A function of its own, so that what it keeps in registers is the fault's.
+#[inline(never)]
+pub fn serve(
+    pager: &mut Pager,
+    machine: &mut Machine,
+    mut own: impl FnMut(&Answer, &mut Pager, &mut Machine) -> Option<Words>,
+) -> ! {
     let mut next = rt::receive_words();
     loop {
+        if let Some(words) = own(&next, pager, machine) {
+            next = rt::reply_words(words);
+            continue;
+        }
         next = match next.fault() {
             Some(fault) => rt::reply_words(pager.answer(&fault, machine)),
             None => other(pager, machine, next),
