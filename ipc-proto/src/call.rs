@@ -24,7 +24,8 @@ pub enum Call {
     /// Print word 1 bytes of the message page, from [`LINE_OFFSET`] on, as a log line of level word 0 (1 error to 5
     /// trace).
     Log = 5,
-    /// End the system: word 0 is the handle of the machine, word 1 an [`End`].
+    /// End this supervisor's part of the system, and with the last supervisor's the system: word 0 is the handle of the
+    /// machine, word 1 an [`End`].
     PowerOff = 6,
     /// Report one figure for the summary: word 1 bytes of the message page from [`LINE_OFFSET`] on, `key value`.
     Stat = 7,

@@ -4,7 +4,7 @@ use crate::core::{Context, Core, Next};
 use crate::task::Handle;
 use crate::thread::{Question, State};
 use crate::vcpu::Status;
-use crate::{exit, fail, log, memop};
+use crate::{exit, log, memop};
 use heapless::String;
 use ipc_proto::call::{Call, End, LINE, LINE_OFFSET, NO_REPLY};
 use ipc_proto::exit::{Resume, ResumeFlags};
@@ -55,7 +55,7 @@ pub fn system_call(core: &mut Core, caller: Caller, number: u64, words: &Words) 
         Some(Call::Run) => run(core, id, words),
         Some(Call::Timer) => Ok(set_timer(core, id, words[0])),
         Some(Call::Log) => print(core, id, words, log::from_server),
-        Some(Call::PowerOff) => power_off(core, id, words),
+        Some(Call::PowerOff) => return power_off(core, id, words),
         Some(Call::Stat) => print(core, id, words, log::figure_from_server),
     };
     let (status, words) = match done {
@@ -144,14 +144,11 @@ fn print(core: &Core, id: u8, words: &Words, to: fn(&str, u64, &str)) -> Result<
     Ok([0; 6])
 }
 
-/// Ends the system.
-fn power_off(core: &mut Core, id: u8, words: &Words) -> Result<Words, Refused> {
-    match core.system.tasks[usize::from(id)].handle(words[0])? {
-        Handle::Machine => {
-            let name = &core.system.tasks[usize::from(id)].name;
-            let end = End::from_number(words[1]);
-            fail::end(core, end, format_args!("{}, says {name}", end.text()))
-        }
-        _ => Err(Refused::BadHandle),
+/// A supervisor ends its part of the system.
+fn power_off(core: &mut Core, id: u8, words: &Words) -> Next {
+    match core.system.tasks[usize::from(id)].handle(words[0]) {
+        Ok(Handle::Machine) => core.is_over(id, End::from_number(words[1])),
+        Ok(_) => core.back(id, Refused::BadHandle),
+        Err(refused) => core.back(id, refused),
     }
 }

@@ -6,7 +6,8 @@ use crate::core::{Context, Core, Next};
 use crate::figures;
 use crate::log::{self, Letter};
 use crate::thread::{Question, State};
-use core::fmt::Arguments;
+use crate::vcpu::Status;
+use core::fmt::{self, Arguments};
 use ipc_proto::call::{End, notice};
 use ipc_proto::refused::Refused;
 
@@ -20,29 +21,59 @@ impl Core {
         self.pick()
     }
 
-    /// Marks a thread as stopped and tells the supervisors; without any, the system ends.
+    /// Marks a thread as stopped and tells the supervisors that are left; without any, the system ends.
     pub fn mark_stopped(&mut self, id: u8) {
+        self.withdraw(id);
+        for (supervisor, task) in self.system.tasks.iter().enumerate() {
+            if task.supervisor {
+                self.notify(supervisor as u8, notice::TASK_STOPPED);
+            }
+        }
+        self.end_with_the_last();
+    }
+
+    /// Supervisor `id` has nothing more to do, and says how. Other VMs go on; the system ends with the last supervisor.
+    pub fn is_over(&mut self, id: u8, how: End) -> Next {
+        self.threads[usize::from(id)].end = Some(how);
+        self.withdraw(id);
+        for vcpu in self.vcpus.iter_mut().filter(|vcpu| vcpu.of.server == id && vcpu.status == Status::Ready) {
+            vcpu.status = Status::Parked(None);
+        }
+        self.end_with_the_last();
+        self.pick()
+    }
+
+    /// Thread `id` does nothing more. Whoever it was serving waits for who comes after it.
+    fn withdraw(&mut self, id: u8) {
         let thread = &mut self.threads[usize::from(id)];
         thread.state = State::Stopped;
         thread.deadline = None;
         let unanswered = core::mem::replace(&mut thread.serving, Context::Idle);
         thread.askers.insert(unanswered);
         self.answer_callers(id);
-        let mut told = false;
-        for (supervisor, task) in self.system.tasks.iter().enumerate() {
-            let waits = matches!(self.threads[supervisor].state, State::Stopped | State::Asking(_));
-            if task.supervisor && !waits {
-                told = true;
-                self.notify(supervisor as u8, notice::TASK_STOPPED);
-            }
-        }
-        if !told {
-            end(self, End::ServerFailed, format_args!("no supervisor is left that could do something about it"));
+    }
+
+    /// Ends the system if no supervisor is left: as badly as any of them says, and badly if one stopped.
+    fn end_with_the_last(&self) {
+        let mut supervisors = (0..self.threads.len() as u8).filter(|id| self.system.tasks[usize::from(*id)].supervisor);
+        if supervisors.clone().all(|id| self.can_do_nothing(id)) {
+            let ends = supervisors.by_ref().map(|id| self.threads[usize::from(id)].end.unwrap_or(End::ServerFailed));
+            let worst = ends.max_by_key(|end| *end as u64).unwrap_or(End::ServerFailed);
+            end(self, worst, format_args!("{}", LastWords(self)));
         }
     }
-}
 
-impl Core {
+    /// Whether a thread has stopped, or waits in a window for a pager that has.
+    fn can_do_nothing(&self, id: u8) -> bool {
+        match self.threads[usize::from(id)].state {
+            State::Stopped => true,
+            State::Asking(Question::Window { vm, .. }) => self.system.vms[usize::from(vm)]
+                .pager
+                .is_some_and(|pager| self.threads[usize::from(pager)].state == State::Stopped),
+            State::Asking(Question::Call { .. }) | State::Frame | State::Answered | State::Receiving => false,
+        }
+    }
+
     /// Whoever called a thread that has stopped is told so.
     fn answer_callers(&mut self, stopped: u8) {
         for caller in 0..self.threads.len() as u8 {
@@ -54,6 +85,24 @@ impl Core {
                 self.defer(next);
             }
         }
+    }
+}
+
+/// What became of each supervisor.
+struct LastWords<'a>(&'a Core);
+
+impl fmt::Display for LastWords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = self.0.system.tasks.iter().zip(&self.0.threads).filter(|(task, _)| task.supervisor);
+        let mut between = "";
+        for (task, thread) in all {
+            match thread.end {
+                Some(end) => write!(f, "{between}{}, says {}", end.text(), task.name)?,
+                None => write!(f, "{between}{} cannot go on", task.name)?,
+            }
+            between = "; ";
+        }
+        if between.is_empty() { f.write_str("there is no supervisor that could do something about it") } else { Ok(()) }
     }
 }
 

@@ -4,6 +4,7 @@ use crate::arch::door::TrapFrame;
 use crate::arch::paging::Space;
 use crate::core::Context;
 use crate::set::Contexts;
+use ipc_proto::call::End;
 use ipc_proto::grant::{Gpa, Pfn};
 use ipc_proto::words::Words;
 
@@ -75,6 +76,8 @@ pub struct Thread {
     pub messages: u64,
     /// When it wants a notification of the timer.
     pub deadline: Option<u64>,
+    /// How the system shall end, if it has said so.
+    pub end: Option<End>,
 }
 
 impl Thread {
@@ -96,6 +99,7 @@ impl Thread {
             notices: 0,
             messages: 0,
             deadline: None,
+            end: None,
         }
     }
 

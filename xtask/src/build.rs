@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 /// The kernel's package.
 const KERNEL: &str = "ukernel";
 /// The packages of `tests/` that run in the machine.
-const TESTS: &[&str] = &["guests", "rogue", "stopwatch", "scripted"];
+const TESTS: &[&str] = &["guests", "rogue", "stopwatch", "flawed", "scripted"];
 
 /// The files that an image is made of.
 #[derive(Clone, Debug)]
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn a_program_built_alone_is_the_one_built_beside_others() {
         let packages = packages().expect("the folder of the servers");
-        for name in ["ukernel", "vmm-mm", "vcpu", "rt", "guests", "rogue", "stopwatch", "scripted"] {
+        for name in ["ukernel", "vmm-mm", "vcpu", "rt", "guests", "rogue", "stopwatch", "flawed", "scripted"] {
             assert!(packages.iter().any(|package| package == name), "{name} is not in {packages:?}");
         }
         let selected = |bins: &[&str]| selected(bins, &packages)[bins.len()..].to_vec();

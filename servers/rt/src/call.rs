@@ -215,7 +215,7 @@ pub fn timer(deadline: u64) {
     enter(Call::Timer as u64, [deadline, 0, 0, 0, 0, 0]);
 }
 
-/// Ends the system. Comes back only when the task may not.
+/// Ends this task's part of the system, with the last supervisor's the system. Comes back only when the task may not.
 ///
 /// # Errors
 /// `BadHandle`.

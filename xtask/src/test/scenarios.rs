@@ -10,6 +10,7 @@ mod rogue;
 mod stops;
 mod ticks;
 mod touch;
+mod two_pagers;
 mod usage;
 
 use super::promise::Promise;
@@ -23,11 +24,13 @@ pub const ALL: &[Promise] = &[
     Promise { name: "conformance::the_kernel_keeps_its_obligations", check: conformance::kernel },
     Promise { name: "drill::linux_keeps_its_memory_while_slots_move_and_pages_are_taken_back", check: drill::slots },
     Promise { name: "drill::linux_is_copied_while_large_pages_split_and_collapse", check: drill::large },
+    Promise { name: "two_pagers::two_guests_run_side_by_side_on_pagers_of_their_own", check: two_pagers::side_by_side },
     Promise { name: "linux::a_person_at_the_console_has_a_shell", check: linux::shell },
     Promise { name: "guests::memtest_shows_its_screen", check: guests::memtest },
     Promise { name: "guests::a_multiboot_kernel_finds_memory_map_and_module", check: guests::multiboot },
     Promise { name: "touch::every_check_holds_and_a_fault_is_cheap", check: touch::everything },
     Promise { name: "pagers::a_guest_cannot_tell_the_pager_in_c_from_ours", check: pagers::in_c },
+    Promise { name: "two_pagers::one_that_stops_holds_up_its_vm_alone", check: two_pagers::one_stops },
     Promise { name: "rogue::a_server_reaches_only_what_it_was_given", check: rogue::stopped },
     Promise { name: "ticks::none_is_more_than_recorded", check: ticks::recorded },
     Promise { name: "stops::a_triple_fault_ends_the_vm_with_its_registers", check: stops::triple_fault },

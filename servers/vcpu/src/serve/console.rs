@@ -1,9 +1,10 @@
 //! The host's serial port: what the guest sends goes straight out, what is typed comes in.
 //!
 //! Nothing waits for the line as long as the guest's queue has room: sixteen bytes at a time go into the port's FIFO
-//! whenever it is empty.
+//! whenever it is empty. A server that was not given the port, because another VM's guest is shown there, puts its guest's
+//! lines into the log.
 
-use heapless::Deque;
+use heapless::{Deque, String};
 use rt::{Task, port};
 use vcpu::clock::earliest;
 use vcpu::uart::KEPT_ROOM;
@@ -20,10 +21,14 @@ const FIFO: usize = 16;
 const SYSTEM_LINE: u8 = 0x1e;
 /// Bytes a second at 115200 baud.
 const BYTES_HZ: u64 = 11_520;
+/// A longer line of the guest's becomes several of the log.
+const LOGGED: usize = 200;
 
 /// The host's serial port, if the manifest gives it.
 pub struct Console {
     given: bool,
+    /// What the guest's line in the log has so far, without the port.
+    line: String<LOGGED>,
     /// Ticks that one byte takes on the line.
     byte: u64,
     /// When the FIFO is worth looking at again.
@@ -44,7 +49,7 @@ impl Console {
             while port::read(LINE_STATUS) & LINE_IDLE == 0 {}
             port::write(FIFO_CONTROL, FIFO_ENABLE);
         } else {
-            log::warn!("the manifest gives no COM1: what the guest prints is lost");
+            log::info!("the manifest gives no COM1: what the guest prints is shown here");
         }
         let poll_ms = entry.option("console.poll_ms").and_then(|text| text.parse::<u64>().ok());
         let poll = poll_ms.filter(|ms| given && *ms > 0).map(|ms| {
@@ -52,7 +57,7 @@ impl Console {
             (ticks.max(1), rt::tsc())
         });
         let wake = poll.map(|(_, next)| next);
-        Self { given, byte: (task.info.tsc_hz / BYTES_HZ).max(1), look: 0, poll, wake }
+        Self { given, line: String::new(), byte: (task.info.tsc_hz / BYTES_HZ).max(1), look: 0, poll, wake }
     }
 
     /// Somebody else wants a notice at tick `other` too. Said at each notice, so that an exit needs to look at one number.
@@ -68,7 +73,7 @@ impl Console {
     /// Puts out what fits, and waits only when the queue is about to be full.
     pub fn put<const N: usize>(&mut self, sent: &mut Deque<u8, N>, now: u64) {
         if !self.given {
-            sent.clear();
+            return self.log(sent);
         }
         if !sent.is_empty() && now >= self.look {
             self.look = if self.fill(sent) { now + FIFO as u64 * self.byte } else { now + self.byte };
@@ -80,8 +85,38 @@ impl Console {
 
     /// Puts out everything.
     pub fn flush<const N: usize>(&mut self, sent: &mut Deque<u8, N>) {
-        while self.given && !sent.is_empty() {
+        if !self.given {
+            self.log(sent);
+            return self.end_line();
+        }
+        while !sent.is_empty() {
             self.fill(sent);
+        }
+    }
+
+    /// Puts the guest's lines into the log, each when it ends.
+    #[cold]
+    fn log<const N: usize>(&mut self, sent: &mut Deque<u8, N>) {
+        while let Some(byte) = sent.pop_front() {
+            match byte {
+                b'\n' => self.end_line(),
+                b'\r' => {}
+                // Nothing but ASCII is printed there.
+                byte => {
+                    if self.line.len() == LOGGED {
+                        self.end_line();
+                    }
+                    // There is room now.
+                    let _ = self.line.push(if byte.is_ascii() { char::from(byte) } else { '?' });
+                }
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        if !self.line.is_empty() {
+            log::info!("guest: {}", self.line);
+            self.line.clear();
         }
     }
 

@@ -1,0 +1,15 @@
+//! A pager that answers as vmm-mm does under `demand`, until its flaw shows. The option `flaw` names it, `after` says how many
+//! faults are answered well before.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod flaw;
+#[cfg(target_os = "none")]
+mod pager;
+
+#[cfg(target_os = "none")]
+rt::server!(pager::main);
+
+/// On the host there is nothing to run.
+#[cfg(not(target_os = "none"))]
+fn main() {}

@@ -1,0 +1,28 @@
+//! The pager: the library of vmm-mm, and what a flaw makes of its answers.
+
+use crate::flaw::Flaw;
+use rt::Task;
+use spin::Mutex;
+use vmm_mm::policy::Chosen;
+use vmm_mm::serve::Pager;
+use vmm_mm::task::{self, Machine};
+
+/// Too large for the stack. Locked once, by the only thread, for as long as the server lives.
+static PAGER: Mutex<Pager> = Mutex::new(Pager::empty());
+
+/// Serves.
+pub fn main(task: Task) -> ! {
+    let name = task.entry().option("flaw").unwrap_or_default();
+    let flaw = Flaw::by_name(name).unwrap_or_else(|| panic!("no flaw `{name}`: there are {:?}", Flaw::ALL));
+    let after = task.entry().option("after").and_then(|text| text.parse().ok()).unwrap_or(0u64);
+    let mut machine = Machine::of(&task);
+    let mut pager = PAGER.lock();
+    let policy = Chosen::by_name("demand").expect("vmm-mm has it");
+    pager.open(task.info.first_pfn, task.info.frames, task.info.guest_physical_bits, policy, &mut machine);
+    let mut faults = 0;
+    task::serve(&mut pager, &mut machine, |message, pager, machine| {
+        let fault = message.fault()?;
+        faults += 1;
+        (faults > after).then(|| flaw.spoil(pager.answer(&fault, machine)))
+    })
+}
