@@ -4,6 +4,7 @@ use crate::grant::{ClaimedGrant, Gpa, Grant};
 use crate::refused::{DenyReason, Unknown};
 use crate::words::{Words, bits};
 use bitflags::bitflags;
+use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// A guest access that no EPT entry allows, waiting for the pager's answer.
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 /// | 2 | 31:0 | [`Qualification`] |
 /// | 2 | 63:32 | IDT-vectoring information (SDM vol. 3C, 25.9.3), 0 when no event was being delivered |
 /// | 3 | | the VM's `mmu_seq` |
+/// | 4 | | the guest's RIP, 0 for a window |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// The vCPU's number in its VM.
@@ -42,6 +44,8 @@ pub struct Fault {
     pub idt_vectoring: u32,
     /// The VM's invalidation sequence number, sampled when the message was made.
     pub mmu_seq: u64,
+    /// The guest's instruction that made the access; 0 for a window. Nothing is decided by it: it is there to be told.
+    pub rip: u64,
 }
 
 /// Whose access faulted.
@@ -104,6 +108,12 @@ bitflags! {
     }
 }
 
+impl fmt::Display for Qualification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        bitflags::parser::to_writer(self, f)
+    }
+}
+
 impl Fault {
     /// The message as register words.
     #[must_use]
@@ -115,7 +125,7 @@ impl Fault {
             | (self.origin as u64) << 48
             | (self.kind as u64) << 56;
         let cause = self.qualification.bits() as u64 | (self.idt_vectoring as u64) << 32;
-        [head, self.gpa.0, cause, self.mmu_seq, 0, 0]
+        [head, self.gpa.0, cause, self.mmu_seq, self.rip, 0]
     }
 
     /// The message that the words spell.
@@ -140,6 +150,7 @@ impl Fault {
             qualification: Qualification::from_bits_retain(words[2] as u32),
             idt_vectoring: (words[2] >> 32) as u32,
             mmu_seq: words[3],
+            rip: words[4],
         })
     }
 }

@@ -1,7 +1,8 @@
 //! The protocol: every message that the kernel and the servers speak.
 //!
 //! Read the modules in the order a guest's fault travels: [`fault`] asks, [`grant`] answers, [`exit`] carries
-//! every other exit with the guest state of [`state`]; [`memop`] is what a pager asks of the kernel, [`slot`] what
+//! every other exit with the guest state of [`state`]; [`memop`] is what a pager asks of the kernel, [`walk`] what
+//! one of its answers says, [`slot`] what
 //! a VM's server asks of its pager, [`lifecycle`] how they greet. [`refused`] lists every refusal. The system
 //! itself is data: [`manifest`]. [`call`] numbers the system calls, [`layout`] says where things are mapped, and [`host`]
 //! how a pager runs without a machine.
@@ -28,5 +29,6 @@ pub mod slot;
 pub mod state;
 pub mod text;
 pub mod version;
+pub mod walk;
 pub mod wire;
 pub mod words;

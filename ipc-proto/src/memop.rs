@@ -1,6 +1,6 @@
 //! MemOp: what a pager asks of the kernel, unasked. Register words after the handle: word 1 is the operation.
 //!
-//! Who asks: the holder of a VM handle; all but `Read` and `Info` need the pager's right. The status in rax is 0 or
+//! Who asks: the holder of a VM handle; all but `Read`, `Info` and `Walk` need the pager's right. The status in rax is 0 or
 //! the number of a [`crate::refused::Refused`]; a refused operation has changed nothing unless it says otherwise.
 
 /// The operations. `gfn`, `pfn` and counts are in 4 KiB frames.
@@ -35,6 +35,9 @@ pub enum MemOp {
     Generation = 9,
     /// Word 2: 1 begins, 0 ends the log of pages that the CPU sets a D bit for (SDM vol. 3C, 29.3.6).
     SetLog = 10,
+    /// Word 2 is a gfn: words 0 to 3 come back as the entries of the EPT, levels 4 to 1, by which the CPU finds it, and word
+    /// 4 as how many of them there are. See [`crate::walk`].
+    Walk = 11,
 }
 
 /// What [`MemOp::Harvest`] takes. A write through a window counts like one of the guest's.
@@ -106,6 +109,7 @@ impl MemOp {
             8 => Some(Self::Harvest),
             9 => Some(Self::Generation),
             10 => Some(Self::SetLog),
+            11 => Some(Self::Walk),
             _ => None,
         }
     }

@@ -12,7 +12,7 @@ pub struct Version {
 }
 
 /// The version of this crate. No release has been made: until 1.0 any commit may change a message.
-pub const PROTOCOL: Version = Version { major: 0, minor: 2 };
+pub const PROTOCOL: Version = Version { major: 0, minor: 3 };
 
 impl Version {
     /// Whether a peer that speaks `other` can be understood.

@@ -10,7 +10,7 @@ typedef uint64_t u64;
 
 enum { REPLY_RECEIVE = 0, MEM_OP = 2, LOG = 5, STAT = 7, NO_REPLY = 256 };          /* §2.1: calls */
 enum { GOT_FAULT, GOT_EXIT, GOT_CALL, GOT_NOTICE, GOT_REFUSED, UNKNOWN_MESSAGE = 255 };     /* §2.2 */
-enum { HANDLE_VM = 8, MAJOR = 0, MINOR = 2 };                                       /* §2.3, §4 */
+enum { HANDLE_VM = 8, MAJOR = 0, MINOR = 3 };                                       /* §2.3, §4 */
 
 enum { VCPU, WINDOW };                                                              /* §5.1: origins, kinds, access */
 enum { VIOLATION, MISCONFIGURATION, LOG_FULL, ACCESS_WRITE = 2 };

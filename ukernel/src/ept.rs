@@ -140,6 +140,20 @@ impl<'m, F: Format, M: TableMemory> Tree<'m, F, M> {
         Some(place)
     }
 
+    /// The entries on the way to `page`, from the root's down, and in word 4 how many there are.
+    #[must_use]
+    pub fn path(&self, page: u64) -> [u64; 6] {
+        let mut path = [0; 6];
+        for (n, level) in (1..=TOP).rev().enumerate() {
+            let place = self.find(page, level);
+            if place.level == level {
+                path[n] = place.entry;
+                path[4] += 1;
+            }
+        }
+        path
+    }
+
     /// The page that maps `page`, and its level.
     #[must_use]
     pub fn leaf(&self, page: u64) -> Option<(Leaf, u8)> {

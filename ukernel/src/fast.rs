@@ -79,7 +79,7 @@ fn faulted(core: &mut Core, id: u8) -> Option<Next> {
     core.space = Some(thread.space);
     core.current = Context::Thread(pager);
     let head = vcpu.badge | vm.tables_left.load(Relaxed) << 32;
-    let words = [head, violation.gpa.0, violation.qualification & 0xffff_ffff, vm.seq(), 0, 0];
+    let words = [head, violation.gpa.0, violation.qualification & 0xffff_ffff, vm.seq(), vcpu.cpu.rip(), 0];
     Some(Next::Thread(serve(thread, Context::Vcpu(id), Received::Fault, words)))
 }
 

@@ -86,6 +86,7 @@ fn words(vcpu: &Vcpu, vm: &Vm, violation: &Violation, kind: FaultKind) -> Words 
         qualification: Qualification::from_bits_retain(violation.qualification as u32),
         idt_vectoring: violation.idt_vectoring,
         mmu_seq: vm.seq(),
+        rip: vcpu.cpu.rip(),
     }
     .to_words()
 }

@@ -26,7 +26,9 @@ pub fn mem_op(core: &mut Core, id: u8, words: &Words) -> Result<Words, Refused> 
     let handle = system.tasks[usize::from(id)].handle(words[0])?;
     let op = MemOp::from_number(words[1]).ok_or(Refused::UnknownVariant)?;
     let vm = match (handle, op) {
-        (Handle::PagedVm(vm), _) | (Handle::ReadVm(vm), MemOp::Read | MemOp::Info) => &system.vms[usize::from(vm)],
+        (Handle::PagedVm(vm), _) | (Handle::ReadVm(vm), MemOp::Read | MemOp::Info | MemOp::Walk) => {
+            &system.vms[usize::from(vm)]
+        }
         (Handle::ReadVm(_), _) => return Err(Refused::NoRight),
         (Handle::Empty | Handle::Machine | Handle::Portal(..) | Handle::Vcpu(_), _) => {
             return Err(Refused::BadHandle);
@@ -62,6 +64,8 @@ pub fn mem_op(core: &mut Core, id: u8, words: &Words) -> Result<Words, Refused> 
             Ok([0; 6])
         }
         MemOp::SetLog => harvest::set_log(core, vm, w2),
+        MemOp::Walk if w2 >= vm.frames() => Err(Refused::BeyondGuest),
+        MemOp::Walk => Ok(system.ept(vm).path(w2)),
     }
 }
 

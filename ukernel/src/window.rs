@@ -61,6 +61,7 @@ pub fn message(system: &System, vm: u8, gpa: Gpa, access: u32) -> Words {
         qualification: Qualification::from_bits_retain(access | allowed << 3),
         idt_vectoring: 0,
         mmu_seq: vm.seq(),
+        rip: 0,
     }
     .to_words()
 }

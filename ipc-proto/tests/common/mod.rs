@@ -17,20 +17,23 @@ use proptest::sample::select;
 
 pub fn fault() -> impl Strategy<Value = Fault> {
     (
-        any::<(u16, u16, u16, u64, u32, u32, u64)>(),
+        any::<(u16, u16, u16, u64, u32, u32, u64, u64)>(),
         select(&[Origin::Vcpu, Origin::Window][..]),
         select(&[FaultKind::Violation, FaultKind::Misconfiguration, FaultKind::LogFull][..]),
     )
-        .prop_map(|((vcpu, vm, tables_left, gpa, qualification, idt_vectoring, mmu_seq), origin, kind)| Fault {
-            vcpu,
-            vm,
-            tables_left,
-            origin,
-            kind,
-            gpa: Gpa(gpa),
-            qualification: Qualification::from_bits_retain(qualification),
-            idt_vectoring,
-            mmu_seq,
+        .prop_map(|((vcpu, vm, tables_left, gpa, qualification, idt_vectoring, mmu_seq, rip), origin, kind)| {
+            Fault {
+                vcpu,
+                vm,
+                tables_left,
+                origin,
+                kind,
+                gpa: Gpa(gpa),
+                qualification: Qualification::from_bits_retain(qualification),
+                idt_vectoring,
+                mmu_seq,
+                rip,
+            }
         })
 }
 

@@ -3,6 +3,7 @@
 use core::fmt;
 use heapless::Vec;
 use ipc_proto::call::End;
+use ipc_proto::fault::Qualification;
 use ipc_proto::refused::DenyReason;
 use ipc_proto::state::{Segment, StateMask, VcpuState};
 
@@ -70,11 +71,10 @@ impl fmt::Display for Ending {
                 "no pager serves this VM: it stopped at its first fault, an access to {gpa:#x} \
                  (qualification {qualification:#x})"
             ),
-            Self::Stuck(gpa, qualification) => write!(
-                f,
-                "the fault at {gpa:#x} repeats after replies that claimed to mend it \
-                 (qualification {qualification:#x})"
-            ),
+            Self::Stuck(gpa, qualification) => {
+                let tried = Qualification::from_bits_retain(*qualification as u32);
+                write!(f, "the fault at {gpa:#x} repeats after replies that claimed to mend it ({tried})")
+            }
             Self::EntryFailed(reason, qualification) => {
                 write!(f, "the CPU refused the guest's state (reason {reason}, qualification {qualification:#x})")
             }

@@ -207,6 +207,12 @@ fn what_the_guest_did_right_is_done_and_everything_else_is_its_failure() {
 }
 
 #[test]
+fn an_endless_fault_is_told_with_address_and_what_was_tried() {
+    let text = std::format!("{}", vm().exit(Exit::Stuck(0x10_0000, 0x182), 0).unwrap_err());
+    assert!(text.contains("0x100000") && text.contains("WRITE | GVA_VALID | GVA_TRANSLATED"), "{text}");
+}
+
+#[test]
 fn a_missing_pager_is_named_with_the_address() {
     let text = std::format!("{}", vm().exit(Exit::NoPager(0x10_0000, 0x184), 0).unwrap_err());
     assert!(text.contains("no pager") && text.contains("0x100000"), "{text}");

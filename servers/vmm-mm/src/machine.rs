@@ -4,6 +4,7 @@ use core::fmt::Arguments;
 use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Level, Rights};
 use ipc_proto::memop::{Abilities, Harvest};
 use ipc_proto::refused::Refused;
+use ipc_proto::walk::Walk;
 
 /// 32-bit words in one frame.
 pub const WORDS: usize = 1024;
@@ -82,6 +83,8 @@ pub trait Kernel {
     }
     /// The first page that is mapped at `gfn` or behind; `None` when there is none.
     fn next_mapped(&mut self, vm: usize, gfn: Gfn) -> Option<Grant>;
+    /// The entries by which the CPU finds `gfn`; `None` beyond the guest.
+    fn walk(&mut self, vm: usize, gfn: Gfn) -> Option<Walk>;
     /// What the CPU can do; `None` when the kernel does not say.
     fn cpu(&mut self, vm: usize) -> Option<Cpu>;
     /// Takes what `mode` reports of `frames` frames from `first` on; says how much. It is read with

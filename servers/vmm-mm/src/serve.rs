@@ -181,6 +181,7 @@ impl Pager {
         let block = vm.slots.block(fault.gpa.gfn(), &mut self.pool, machine)?;
         let frame = block.touch(fault.gpa.gfn(), &mut self.pool, machine)?;
         vm.stats.pages_filled += 1;
+        vm.history.touched(fault);
         stats.count(Prefetch::No, PfRet::Fixed);
         Some(touched(fault, self.first_pfn, Row { gfn: fault.gpa.gfn(), frame, pages: 1 }))
     }
@@ -199,6 +200,7 @@ impl Pager {
         vm.stats.pages_filled += pages;
         vm.stats.pages_ahead += pages - 1;
         vm.stats.window_faults += u64::from(fault.origin == Origin::Window);
+        vm.history.touched(fault);
         stats.count(Prefetch::No, PfRet::Fixed);
         stats.count_ahead(pages - 1);
         Some(touched(fault, self.first_pfn, row))

@@ -14,6 +14,7 @@ use ipc_proto::manifest::MAX_MODULES;
 use ipc_proto::memop::{Harvest, MemOp};
 use ipc_proto::refused::Refused;
 use ipc_proto::state::StateMask;
+use ipc_proto::walk::Walk;
 use ipc_proto::words::Words;
 use rt::{Answer, Received, Task};
 
@@ -189,6 +190,10 @@ impl Kernel for Machine {
         let [first, pfn, shape, ..] = rt::mem_op(vm, MemOp::Read, [gfn.0, 0, 0, 0]).ok()?;
         let shape = shape & !(3 << 32);
         ClaimedGrant { shape, gfn: first, pfn, mmu_seq: 0 }.typed().ok()
+    }
+
+    fn walk(&mut self, vm: usize, gfn: Gfn) -> Option<Walk> {
+        rt::mem_op(vm, MemOp::Walk, [gfn.0, 0, 0, 0]).ok().map(|words| Walk::from_words(&words))
     }
 
     fn cpu(&mut self, vm: usize) -> Option<Cpu> {

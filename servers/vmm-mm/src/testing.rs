@@ -252,8 +252,11 @@ pub(crate) fn access(gfn: u64, qualification: Qualification) -> Fault {
         qualification,
         idt_vectoring: 0,
         mmu_seq: 0,
+        rip: RIP,
     }
 }
 
+/// Where the guest of the tests is.
+pub(crate) const RIP: u64 = 0xffff_ffff_8100_1234;
 pub(crate) const READ: Qualification = Qualification::READ;
 pub(crate) const WRITE: Qualification = Qualification::WRITE;

@@ -1,11 +1,12 @@
 //! "Why did this address fault?": everything that the pager and the kernel's ledger know of it, as lines.
 
-use crate::history::History;
+use crate::history::{History, Seen};
 use crate::machine::{Kernel, Memory};
 use crate::memslot::{MemSlot, MemSlots};
 use crate::store::Note;
 use crate::tell::Listener;
-use ipc_proto::grant::{Gpa, Pfn};
+use core::fmt;
+use ipc_proto::grant::{Gfn, Gpa, Pfn};
 use ipc_proto::slot::Space;
 
 /// Tells what is known of `gpa` in VM `vm`; the answers about its page are marked.
@@ -33,19 +34,40 @@ pub fn explain<M: Memory + Kernel>(
         )),
         None => listener.say(format_args!("  ledger: nothing is mapped there")),
     }
+    match machine.walk(vm, gfn) {
+        Some(walk) => walk.entries().for_each(|entry| listener.say(format_args!("  EPT {entry}"))),
+        None => listener.say(format_args!("  EPT: the address is beyond what it maps")),
+    }
     listener.say(format_args!("  mmu_seq: {:?}", machine.mmu_seq(vm)));
-    for (number, answer) in history.iter() {
-        let mark = if answer.gpa.gfn() == gfn { '*' } else { ' ' };
+    explain_history(history, gfn, listener);
+}
+
+/// The last answers, and the last first touches; those at `gfn` are marked.
+fn explain_history(history: &History, gfn: Gfn, listener: &mut impl Listener) {
+    for (number, answer) in history.answers() {
+        let (slot, result) = (answer.slot.map(|id| id.0), answer.result);
         listener.say(format_args!(
-            " {mark}answer {number}: {:?} {} gpa {:#x} tried and allowed {:?}, slot {:?}, mmu_seq {}: {:?}",
-            answer.origin,
-            answer.vcpu,
-            answer.gpa.0,
-            answer.qualification,
-            answer.slot.map(|id| id.0),
-            answer.mmu_seq,
-            answer.result
+            " {}answer {number}: {}, slot {slot:?}: {result:?}",
+            mark(&answer.to, gfn),
+            Told(&answer.to)
         ));
+    }
+    for (number, seen) in history.touches() {
+        listener.say(format_args!(" {}first touch {number}: {}", mark(seen, gfn), Told(seen)));
+    }
+}
+
+fn mark(seen: &Seen, gfn: Gfn) -> char {
+    if seen.gpa.gfn() == gfn { '*' } else { ' ' }
+}
+
+/// A fault in a line.
+struct Told<'a>(&'a Seen);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Seen { gpa, rip, mmu_seq, qualification, vcpu, origin } = self.0;
+        write!(f, "{origin:?} {vcpu} gpa {:#x} rip {rip:#x} seq {mmu_seq} {qualification}", gpa.0)
     }
 }
 

@@ -224,6 +224,8 @@ impl Kit {
             qualification: tried.union(linear),
             idt_vectoring: 0,
             mmu_seq: vm.mmu_seq,
+            // Nothing is decided by it.
+            rip: !gpa,
         }
     }
 

@@ -50,6 +50,8 @@ pub fn perform(vm: &mut Vm, ledger: &mut Ledger, op: MemOp, words: &Words) -> Do
             set_log(vm, ledger, w2)?;
             one(0)
         }
+        MemOp::Walk if w2 >= vm.frames() => Err(Refused::BeyondGuest),
+        MemOp::Walk => Ok((vm.ept(ledger).path(w2), Vec::new())),
     }
 }
 

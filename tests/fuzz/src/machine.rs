@@ -3,6 +3,7 @@
 use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Level, Rights};
 use ipc_proto::memop::{Abilities, Harvest};
 use ipc_proto::refused::Refused;
+use ipc_proto::walk::Walk;
 use std::collections::BTreeMap;
 use std::fmt::Arguments;
 use vmm_mm::machine::{Cpu, Kernel, LogSwitch, Memory, WORDS};
@@ -72,6 +73,10 @@ impl Kernel for Machine {
     }
 
     fn next_mapped(&mut self, _: usize, _: Gfn) -> Option<Grant> {
+        None
+    }
+
+    fn walk(&mut self, _: usize, _: Gfn) -> Option<Walk> {
         None
     }
 

@@ -87,7 +87,8 @@ fn fault(take: &mut Take<'_>) -> Fault {
         _ => FaultKind::LogFull,
     };
     let (vcpu, tables_left) = (u16::from(how >> 3), u16::from(take.byte()));
-    Fault { vcpu, vm, tables_left, origin, kind, gpa: Gpa(gfn << 12), qualification, idt_vectoring: 0, mmu_seq: 0 }
+    let gpa = Gpa(gfn << 12);
+    Fault { vcpu, vm, tables_left, origin, kind, gpa, qualification, idt_vectoring: 0, mmu_seq: 0, rip: gfn }
 }
 
 fn answer(fault: &Fault, pager: &mut Pager, machine: &mut Machine) {

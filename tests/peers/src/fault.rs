@@ -20,6 +20,7 @@ pub fn ours(times: usize) -> Duration {
             qualification: Qualification::from_bits_retain(n as u32),
             idt_vectoring: 0,
             mmu_seq: n as u64,
+            rip: 0,
         };
         let words = fault.to_words();
         Fault::from_words(black_box(&words)).ok()

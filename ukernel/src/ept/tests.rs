@@ -54,6 +54,20 @@ fn leaves_are_visited_in_order_and_only_in_the_range() {
 }
 
 #[test]
+fn the_path_to_a_page_has_every_entry_down_to_the_first_that_is_no_table() {
+    let tables = HostTables::new(32);
+    let tree = Tree::<EptFormat, _>::new(Pfn(0), &tables);
+    assert_eq!(tree.path(7), [0, 0, 0, 0, 1, 0]);
+    map(&tree, 3, 1, &mut 1);
+    map(&tree, 512, 2, &mut 4);
+    let table = |pfn| EptFormat::table(Pfn(pfn));
+    let page = EptFormat::leaf(Pfn(1003), 1, Rights::all(), MemType::WriteBack);
+    assert_eq!(tree.path(3), [table(1), table(2), table(3), page, 4, 0]);
+    assert_eq!(tree.path(4), [table(1), table(2), table(3), 0, 4, 0]);
+    assert_eq!(tree.path(600)[2..], [tree.find(600, 1).entry, 0, 3, 0]);
+}
+
+#[test]
 fn a_walk_that_ends_early_says_where() {
     let tables = HostTables::new(32);
     let tree = Tree::<EptFormat, _>::new(Pfn(0), &tables);

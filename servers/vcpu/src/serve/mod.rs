@@ -14,9 +14,13 @@ use console::Console;
 use control::Control;
 use ipc_proto::call::{End, notice};
 use ipc_proto::exit::{Exit, ExitMessage, Resume};
+use ipc_proto::grant::Gpa;
 use ipc_proto::layout::handle;
 use ipc_proto::manifest::Manifest;
+use ipc_proto::memop::MemOp;
+use ipc_proto::slot::SlotRequest;
 use ipc_proto::state::StateMask;
+use ipc_proto::walk::Walk;
 use pager::Pager;
 use rt::{Received, StatePage, Task};
 use vcpu::clock::{Tsc, earliest};
@@ -213,8 +217,22 @@ impl Server {
         } else {
             log::error!("{ending}");
             log_registers(&self.state, known);
+            if let Ending::Stuck(gpa, _) = ending {
+                self.tell_story(Gpa(*gpa));
+            }
         }
         self.finish(end)
+    }
+
+    /// Everything there is to know of an address that faults without end: the entries of the EPT, and what the pager says.
+    fn tell_story(&self, gpa: Gpa) {
+        match rt::mem_op(usize::from(self.vm), MemOp::Walk, [gpa.gfn().0, 0, 0, 0]) {
+            Ok(words) => Walk::from_words(&words).entries().for_each(|entry| log::error!("EPT {entry}")),
+            Err(refused) => log::error!("no walk of the EPT: {refused}"),
+        }
+        if let Err(error) = Pager::of(self.vm).request(&SlotRequest::Why(gpa)) {
+            log::error!("{error}");
+        }
     }
 
     fn finish(&mut self, end: End) -> ! {

@@ -1,10 +1,11 @@
 use crate::serve::Pager;
 use crate::testing::{Asked, FakeMachine, READ, WRITE, access, by_policy};
 use ipc_proto::fault::{ClaimedReply, Fault, Qualification};
-use ipc_proto::grant::{Gfn, Level, Rights};
+use ipc_proto::grant::{Gfn, Gpa, Level, Rights};
 use ipc_proto::refused::Refused;
-use ipc_proto::slot::{SlotFlags, SlotId, SlotReply, SlotRequest, Space, Tracking};
+use ipc_proto::slot::{SlotFlags, SlotId, SlotReply, SlotRequest, Space, Topic, Tracking};
 use std::boxed::Box;
+use std::string::String;
 use std::vec::Vec;
 
 const NONE: SlotFlags = SlotFlags::empty();
@@ -46,6 +47,17 @@ impl Vm {
 
     fn ask(&mut self, request: SlotRequest) -> SlotReply {
         self.pager.control(0, request, &mut self.machine)
+    }
+
+    /// What the pager tells of an address.
+    fn why(&mut self, gpa: u64) -> String {
+        let mut told = String::new();
+        for line in 0.. {
+            let SlotReply::Line(text) = self.ask(SlotRequest::Tell(Topic::Why(Gpa(gpa)), line)) else { break };
+            told.push_str(text.as_str());
+            told.push('\n');
+        }
+        told
     }
 
     fn flags(&mut self, flags: SlotFlags) {
@@ -228,8 +240,39 @@ fn why_asks_the_ledger_and_changes_nothing() {
         assert_eq!(vm.ask(SlotRequest::Why(ipc_proto::grant::Gpa(gpa))), SlotReply::Done);
     }
     assert_eq!((vm.machine.ept.clone(), vm.machine.asked.clone(), vm.pager.pool().left()), before);
-    let (number, last) = vm.pager.vms[0].history.iter().last().expect("one answer");
-    assert_eq!((number, last.gpa.gfn(), last.slot), (0, Gfn(0x4ab), Some(ID)));
+    let (number, last) = vm.pager.vms[0].history.answers().last().expect("one answer");
+    assert_eq!((number, last.to.gpa.gfn(), last.slot), (0, Gfn(0x4ab), Some(ID)));
+}
+
+/// The whole story of an address, as people read it.
+#[test]
+fn why_tells_slot_ledger_walk_and_the_last_results_with_who_tried_what() {
+    let mut vm = Vm::new("demand", LOGGED);
+    vm.touch(0x4ab, READ);
+    vm.touch(0x600, WRITE);
+    assert_eq!(vm.ask(SlotRequest::Track(Space::Normal, Gfn(0x4ab), Tracking::On)), SlotReply::Done);
+    let allowed = Qualification::READABLE | Qualification::EXECUTABLE;
+    let fault = vm.fault(0x4ab, WRITE | allowed | Qualification::GVA_VALID | Qualification::GVA_TRANSLATED);
+    vm.pager.answer(&fault, &mut vm.machine);
+    let told = vm.why(0x4ab_010);
+    for part in [
+        "gpa 0x4ab010",
+        "slot 1 of",
+        "Tracked",
+        "ledger: gfn 0x4ab -> pfn",
+        "EPT level 4: 0x0000000000001007 table in pfn 0x1",
+        "EPT level 1: 0x",
+        "mmu_seq: Some(",
+        "*answer 0: Vcpu 0 gpa 0x4ab000 rip 0xffffffff81001234 seq 0 READ, slot Some(1): Some(Fixed)",
+        " answer 1: Vcpu 0 gpa 0x600000 rip 0xffffffff81001234 seq 0 WRITE,",
+        "WRITE | READABLE | EXECUTABLE | GVA_VALID | GVA_TRANSLATED, slot Some(1): Some(Emulate)",
+    ] {
+        assert!(told.contains(part), "`{part}` is missing:\n{told}");
+    }
+    let mut vm = Vm::new("demand", NONE);
+    vm.touch(0x600, WRITE);
+    let (told, line) = (vm.why(0x600_000), "*first touch 0: Vcpu 0 gpa 0x600000 rip 0xffffffff81001234 seq 0 WRITE");
+    assert!(told.contains(line), "`{line}` is missing:\n{told}");
 }
 
 /// The race that the sequence number is for: the answer is worked out, the slot goes, the answer arrives.

@@ -7,6 +7,7 @@ use ipc_proto::fault::{ClaimedReply, Fault, Origin};
 use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Level, MemType, Pfn, Rights};
 use ipc_proto::memop::{Abilities, GENERATIONS, HARVEST, Harvest};
 use ipc_proto::refused::Refused;
+use ipc_proto::walk::Walk;
 use ipc_proto::words::Words;
 use std::vec::Vec;
 
@@ -263,6 +264,18 @@ impl Kernel for FakeMachine {
             self.pages(level).range(from..).next().map(|(start, leaf)| of(*start, level, *leaf))
         });
         found.into_iter().flatten().min_by_key(|leaf| leaf.gfn)
+    }
+
+    fn walk(&mut self, vm: usize, gfn: Gfn) -> Option<Walk> {
+        // It has maps, no tables: those are at pfn 1.
+        let table = 1 << 12 | 7;
+        let mut path = [table, table, table, 0, 4, 0];
+        if let Some(leaf) = self.mapped(vm, gfn) {
+            let place = 4 - leaf.level as usize;
+            path[place] = leaf.pfn.0 << 12 | u64::from(leaf.rights.bits()) << 52 | u64::from(leaf.rights.bits());
+            path[4] = place as u64 + 1;
+        }
+        Some(Walk::from_words(&path))
     }
 
     fn mmu_seq(&mut self, _: usize) -> Option<u64> {

@@ -9,6 +9,7 @@ use ipc_proto::host::Return;
 use ipc_proto::layout::handle;
 use ipc_proto::memop::{Harvest, MemOp};
 use ipc_proto::refused::Refused;
+use ipc_proto::walk::Walk;
 use ipc_proto::words::Words;
 use std::fmt::Arguments;
 use std::fs::File;
@@ -180,6 +181,10 @@ impl Kernel for Machine {
         let [first, pfn, shape, ..] = self.mem_op(vm, MemOp::Read, [gfn.0, 0, 0, 0]).ok()?;
         let shape = shape & !(3 << 32);
         ClaimedGrant { shape, gfn: first, pfn, mmu_seq: 0 }.typed().ok()
+    }
+
+    fn walk(&mut self, vm: usize, gfn: Gfn) -> Option<Walk> {
+        self.mem_op(vm, MemOp::Walk, [gfn.0, 0, 0, 0]).ok().map(|words| Walk::from_words(&words))
     }
 
     fn cpu(&mut self, vm: usize) -> Option<Cpu> {

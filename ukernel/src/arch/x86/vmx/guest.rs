@@ -288,6 +288,7 @@ impl GuestCpu {
     }
 
     /// RIP.
+    #[inline(always)]
     #[must_use]
     pub fn rip(&self) -> u64 {
         self.vmcs.read(guest::RIP)
