@@ -163,7 +163,7 @@ impl Fault {
 ///
 /// | word | bits | what |
 /// | --- | --- | --- |
-/// | 0 | 17:0 | the grant's shape ([`ClaimedGrant`]), zero but for `Map` |
+/// | 0 | 18:0 | the grant's shape ([`ClaimedGrant`]), zero but for `Map` |
 /// | 0 | 31:24 | `Map`: how many further grants are in the message page |
 /// | 0 | 39:32 | `Deny`: [`DenyReason`] |
 /// | 0 | 59:56 | which variant: 1 Map, 2 Mmio, 3 Retry, 4 Pending, 5 Deny |
@@ -234,7 +234,7 @@ const RETRY: u64 = 3;
 const PENDING: u64 = 4;
 const DENY: u64 = 5;
 /// The bits of word 0 that a `Map` may use beside its variant.
-const MAP_FIELDS: u64 = 0xff00_0000 | 0x3_ffff;
+const MAP_FIELDS: u64 = 0xff00_0000 | 0x7_ffff;
 
 impl FaultReply {
     /// The message as register words.
@@ -266,7 +266,7 @@ impl ClaimedReply {
         let head = words[0];
         if head & !MAP_FIELDS == MAP << 56 {
             let [_, gfn, pfn, mmu_seq, ..] = *words;
-            let claim = ClaimedGrant { shape: bits(head, 0, 18), gfn, pfn, mmu_seq };
+            let claim = ClaimedGrant { shape: bits(head, 0, 19), gfn, pfn, mmu_seq };
             return Ok(Self::Map(claim, bits(head, 24, 8) as u8));
         }
         let reason = bits(head, 32, 8);

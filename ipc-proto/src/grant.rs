@@ -77,6 +77,24 @@ bitflags! {
     }
 }
 
+/// Who may see a page beside the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum SeenBy {
+    /// The VM's server too, through its window.
+    Everyone = 0,
+    /// Nobody: no window shows it.
+    Guest = 1,
+}
+
+impl SeenBy {
+    /// From a bit.
+    #[must_use]
+    pub const fn from_bit(bit: u64) -> Self {
+        if bit & 1 == 0 { Self::Everyone } else { Self::Guest }
+    }
+}
+
 /// The memory type of an EPT leaf (SDM vol. 3C, table 29-7, bits 5:3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
@@ -129,12 +147,14 @@ pub struct Grant {
     pub mem_type: MemType,
     /// The `mmu_seq` of the VM when the pager began to work it out: of the fault it answers, or read.
     pub mmu_seq: u64,
+    /// Whether a window shows it.
+    pub seen_by: SeenBy,
 }
 
 /// The words of a grant before anything of it has been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClaimedGrant {
-    /// `count` in bits 9:0, level in 11:10, rights in 14:12, memory type in 17:15; the rest is zero.
+    /// `count` in bits 9:0, level in 11:10, rights in 14:12, memory type in 17:15, [`SeenBy`] in 18; the rest is zero.
     pub shape: u64,
     /// The first guest frame.
     pub gfn: u64,
@@ -151,7 +171,8 @@ impl Grant {
         let shape = self.count as u64
             | (self.level as u64) << 10
             | (self.rights.bits() as u64) << 12
-            | (self.mem_type as u64) << 15;
+            | (self.mem_type as u64) << 15
+            | (self.seen_by as u64) << 18;
         ClaimedGrant { shape, gfn: self.gfn.0, pfn: self.pfn.0, mmu_seq: self.mmu_seq }
     }
 }
@@ -174,10 +195,11 @@ impl ClaimedGrant {
         let Some(mem_type) = MemType::from_number(bits(self.shape, 15, 3)) else {
             return Err(Refused::BadMemType);
         };
-        if self.shape >> 18 != 0 {
+        let seen_by = SeenBy::from_bit(bits(self.shape, 18, 1));
+        if self.shape >> 19 != 0 {
             return Err(Refused::Reserved);
         }
         let Self { gfn, pfn, mmu_seq, .. } = self;
-        Ok(Grant { gfn: Gfn(gfn), pfn: Pfn(pfn), count: count as u16, level, rights, mem_type, mmu_seq })
+        Ok(Grant { gfn: Gfn(gfn), pfn: Pfn(pfn), count: count as u16, level, rights, mem_type, mmu_seq, seen_by })
     }
 }

@@ -36,7 +36,7 @@ pub enum MemOp {
     /// Word 2: 1 begins, 0 ends the log of pages that the CPU sets a D bit for (SDM vol. 3C, 29.3.6).
     SetLog = 10,
     /// Word 2 is a gfn: words 0 to 3 come back as the entries of the EPT, levels 4 to 1, by which the CPU finds it, and word
-    /// 4 as how many of them there are. See [`crate::walk`].
+    /// 4 as how many of them there are, 0 beyond the guest. See [`crate::walk`].
     Walk = 11,
 }
 

@@ -4,7 +4,7 @@ mod common;
 
 use ipc_proto::exit::{Event, ExitMessage, PortAccess, Resume};
 use ipc_proto::fault::{ClaimedReply, Fault, FaultReply, TopUp};
-use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Level, MemType, Pfn, Rights};
+use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Level, MemType, Pfn, Rights, SeenBy};
 use ipc_proto::refused::Refused;
 use ipc_proto::wire;
 use ipc_proto::words::bits;
@@ -102,7 +102,7 @@ proptest! {
 
 #[test]
 fn every_shape_of_a_grant_is_one_grant_or_one_refusal() {
-    for shape in 0..1u64 << 18 {
+    for shape in 0..1u64 << 19 {
         let (count, level, mem_type) = (bits(shape, 0, 10), bits(shape, 10, 2), bits(shape, 15, 3));
         let expected = if count == 0 || count > 512 {
             Err(Refused::BadCount)
@@ -116,7 +116,7 @@ fn every_shape_of_a_grant_is_one_grant_or_one_refusal() {
         let claim = ClaimedGrant { shape, gfn: 0, pfn: 0, mmu_seq: 0 };
         assert_eq!(claim.typed().map(|grant| grant.claim().shape), expected, "shape {shape:#x}");
     }
-    for bit in 18..64 {
+    for bit in 19..64 {
         let claim = ClaimedGrant { shape: 1 << bit | 6 << 15 | 7 << 12 | 1 << 10 | 1, gfn: 0, pfn: 0, mmu_seq: 0 };
         assert_eq!(claim.typed(), Err(Refused::Reserved), "bit {bit}");
     }
@@ -132,9 +132,10 @@ fn the_bits_of_a_grant_are_where_the_table_says() {
         rights: Rights::READ | Rights::EXECUTE,
         mem_type: MemType::WriteBack,
         mmu_seq: 0x33,
+        seen_by: SeenBy::Guest,
     };
     let claim = grant.claim();
-    assert_eq!(claim.shape, 512 | 3 << 10 | 0b101 << 12 | 6 << 15);
+    assert_eq!(claim.shape, 512 | 3 << 10 | 0b101 << 12 | 6 << 15 | 1 << 18);
     assert_eq!((claim.gfn, claim.pfn, claim.mmu_seq), (0x11, 0x22, 0x33));
 }
 
@@ -154,7 +155,7 @@ fn a_reply_with_bits_that_must_be_zero_is_refused() {
     for reason in [0, 5, 255] {
         assert!(ClaimedReply::from_words(&[5 << 56 | reason << 32, 0, 0, 0, 0, 0]).is_err(), "reason {reason}");
     }
-    for bit in (18..24).chain(32..56) {
+    for bit in (19..24).chain(32..56) {
         let words = [1 << 56 | 1 << bit, 0, 0, 0, 0, 0];
         assert!(ClaimedReply::from_words(&words).is_err(), "a map with bit {bit}");
     }

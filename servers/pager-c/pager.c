@@ -63,7 +63,8 @@ static struct reply map(const struct slot *s, u64 gfn, u64 mmu_seq)
     while (to < s->pages && to - at < LEAVES - leaf && rights(s, note[to]) == right)
         to++;
     return (struct reply){ .variant = MAP, .gfn = s->base + from, .pfn = first_pfn + s->place + from,
-                           .count = to - from, .rights = right, .mmu_seq = mmu_seq };
+                           .count = to - from, .rights = right, .mmu_seq = mmu_seq,
+                           .hidden = s->flags & PRIVATE };
 }
 
 static struct reply deny(u8 reason)
@@ -163,7 +164,7 @@ static struct answer change(struct vm *vm, struct slot *s, const struct request 
         return REFUSE(OVERLAP, other->id);
     if (r->variant == SET_FLAGS && flags & ~(u64)KNOWN_FLAGS)
         return REFUSE(UNKNOWN_FLAG);
-    bool unmap = r->variant != SET_FLAGS || more & PRIVATE;
+    bool unmap = r->variant != SET_FLAGS || (flags ^ s->flags) & PRIVATE;
     struct answer answer = unmap || more ? pages_op(vm, s, unmap ? UNMAP : PROTECT, 0, s->pages) : ANSWER(TOLD_DONE);
     if (answer.value[0] == TOLD_REFUSED)
         return answer;

@@ -24,6 +24,7 @@ enum { NO_SLOT = 1, NO_MEMORY, BY_POLICY, INTERNAL };                           
 enum { READ = 1, WRITE = 2, EXECUTE = 4, LEVEL_4K = 1, WRITE_BACK = 6, LEAVES = 512 };      /* §5.3 */
 struct reply {                          /* what it maps are pages of 4 KiB, write-back, always */
     u64 variant, reason, rights, count, gfn, pfn, mmu_seq, generation, tables, tables_count;
+    bool hidden;                        /* from windows */
 };
 
 enum { UNMAP = 2, PROTECT = 3, GENERATION = 9 };                                    /* §7 */

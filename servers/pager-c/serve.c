@@ -30,7 +30,7 @@ static void answer_fault(u64 w[6], u64 refusal)
     struct fault fault = { .vcpu = w[0], .vm = w[0] >> 16, .tables_left = w[0] >> 32, .origin = w[0] >> 48 & 0xff,
                            .kind = w[0] >> 56, .gpa = w[1], .qualification = w[2], .mmu_seq = w[3] };
     struct reply r = pager_fault(&fault, refusal);
-    u64 shape = r.count | LEVEL_4K << 10 | r.rights << 12 | WRITE_BACK << 15;
+    u64 shape = r.count | LEVEL_4K << 10 | r.rights << 12 | WRITE_BACK << 15 | (u64)r.hidden << 18;
     w[0] = r.variant << 56 | r.reason << 32 | (r.variant == MAP ? shape : 0);
     w[1] = r.variant == MAP ? r.gfn : r.generation;
     w[2] = r.pfn, w[3] = r.mmu_seq;

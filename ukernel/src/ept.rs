@@ -5,7 +5,7 @@
 
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
-use ipc_proto::grant::{MemType, Pfn, Rights};
+use ipc_proto::grant::{MemType, Pfn, Rights, SeenBy};
 
 /// One table: 512 entries.
 pub type Table = [AtomicU64; 512];
@@ -48,6 +48,8 @@ pub struct Leaf {
     pub accessed: bool,
     /// Whether it was written since the bit was cleared.
     pub dirty: bool,
+    /// Whether windows show it.
+    pub seen_by: SeenBy,
 }
 
 /// Where tables lie.

@@ -212,9 +212,21 @@ pub fn install(system: &System, vm: &Vm, pager: u8, claim: ClaimedGrant) -> Resu
         shapes: system.shapes,
     };
     let (stale, pages) = grant::install(claim, &against, &system.frames, &vm.pool)?;
+    if stale == StaleTlb::Some {
+        hide(system, vm, claim);
+    }
     vm.mapped.fetch_add(pages, Relaxed);
     vm.note_tables();
     Ok((stale, pages))
+}
+
+/// What a grant took away is not to be seen in the window either: rights, or a frame that may be a table's next.
+#[cold]
+fn hide(system: &System, vm: &Vm, claim: ClaimedGrant) {
+    if let Ok(grant) = claim.typed() {
+        let end = claim.gfn + u64::from(grant.count) * grant.level.frames();
+        window::hide(system, vm, claim.gfn, end);
+    }
 }
 
 /// The pager `id` has answered the window access of thread `caller`.

@@ -1,6 +1,6 @@
 //! Mapping grants: `decode` checks everything and changes nothing, `perform` changes everything and cannot fail.
 
-use crate::arch::vmx::ept_entry::{EptFormat, TRACES};
+use crate::arch::vmx::ept_entry::{EptFormat, TRACES, seen_by};
 use crate::ept::{Entry, Format, Leaf, Place, TableMemory, Tree, pages};
 use crate::frame::{CHUNK, Found, FrameTable, Granter, Pool, TableFrames, each};
 use crate::vm::StaleTlb;
@@ -138,7 +138,7 @@ fn perform<const LEVEL: u8, M: TableMemory>(
     }
     let size = pages(LEVEL);
     let run = &place.table[place.index..(place.index + usize::from(count)).min(512)];
-    let filled = fill(run, EptFormat::leaf(pfn, LEVEL, rights, mem_type), size << 12);
+    let filled = fill(run, EptFormat::leaf(pfn, LEVEL, rights, mem_type) | seen_by(grant.seen_by), size << 12);
     let added = filled as u64 * size;
     frames.granted(pfn, added, by, found);
     if filled == run.len() {
@@ -182,7 +182,7 @@ fn link<'m, M: TableMemory>(
 #[cold]
 fn replace_run(run: &[AtomicU64], grant: &Grant, frames: &FrameTable, vm: u8) -> (StaleTlb, u64) {
     let (level, size) = (grant.level, grant.level.frames());
-    let first = EptFormat::leaf(grant.pfn, level as u8, grant.rights, grant.mem_type);
+    let first = EptFormat::leaf(grant.pfn, level as u8, grant.rights, grant.mem_type) | seen_by(grant.seen_by);
     let (mut stale, mut added) = (StaleTlb::Nothing, 0);
     for (n, slot) in run.iter().enumerate() {
         let offset = n as u64 * size;

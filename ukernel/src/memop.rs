@@ -64,7 +64,7 @@ pub fn mem_op(core: &mut Core, id: u8, words: &Words) -> Result<Words, Refused> 
             Ok([0; 6])
         }
         MemOp::SetLog => harvest::set_log(core, vm, w2),
-        MemOp::Walk if w2 >= vm.frames() => Err(Refused::BeyondGuest),
+        MemOp::Walk if w2 >= vm.frames() => Ok([0; 6]),
         MemOp::Walk => Ok(system.ept(vm).path(w2)),
     }
 }
@@ -169,8 +169,8 @@ fn read(system: &System, vm: &Vm, gfn: u64) -> Result<Words, Refused> {
     });
     let (first, level, leaf) = found.ok_or(Refused::NotAsked)?;
     let level = Level::from_number(u64::from(level)).ok_or(Refused::BadLevel)?;
-    let Leaf { pfn, rights, mem_type, accessed, dirty, .. } = leaf;
-    let grant = Grant { gfn: Gfn(first), pfn, count: 1, level, rights, mem_type, mmu_seq: 0 };
+    let Leaf { pfn, rights, mem_type, accessed, dirty, seen_by, .. } = leaf;
+    let grant = Grant { gfn: Gfn(first), pfn, count: 1, level, rights, mem_type, mmu_seq: 0, seen_by };
     let shape = grant.claim().shape | u64::from(accessed) << 32 | u64::from(dirty) << 33;
     Ok([first, pfn.0, shape, 0, 0, 0])
 }

@@ -1,5 +1,6 @@
 //! Windows: the memory of a VM as its server sees it. A page appears there only after the EPT has it, with no more rights
-//! than the access needed, and goes with it: what a harvest reports is gone from the window too.
+//! than the access needed, and goes with it: what a harvest reports, and what another grant replaces, is gone from the
+//! window too. A page that was granted to the guest alone never appears.
 
 use crate::arch::paging::UserPages;
 use crate::arch::vmx::ept_entry::traces;
@@ -11,7 +12,7 @@ use crate::thread::{Question, State};
 use crate::vm::Vm;
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
 use ipc_proto::fault::{Fault, FaultKind, Origin, Qualification};
-use ipc_proto::grant::{Gpa, Pfn, Rights};
+use ipc_proto::grant::{Gpa, Pfn, Rights, SeenBy};
 use ipc_proto::layout::{WINDOW, WINDOW_STRIDE};
 use ipc_proto::manifest::MAX_VMS;
 use ipc_proto::words::Words;
@@ -72,7 +73,8 @@ pub fn show(core: &Core, thread: u8, vm: u8, gpa: Gpa, tried: Rights) -> bool {
     let vm = &system.vms[usize::from(vm)];
     let gfn = gpa.gfn().0;
     let seen = system.ept(vm).find(gfn, 1);
-    let Some(leaf) = mend::granted(&seen, tried) else { return false };
+    let granted = mend::granted(&seen, tried).filter(|leaf| leaf.seen_by == SeenBy::Everyone);
+    let Some(leaf) = granted else { return false };
     let space = system.tasks[usize::from(thread)].space;
     let tree = Tree::<UserPages, _>::new(space.root(), &system.memory);
     let page = page(vm.id, gfn);

@@ -3,7 +3,7 @@
 
 use ipc_proto::exit::{Direction, Event, Exit, ExitMessage, PortAccess, Resume, ResumeFlags};
 use ipc_proto::fault::{Fault, FaultKind, FaultReply, Origin, Qualification, TopUp};
-use ipc_proto::grant::{Gfn, Gpa, Grant, Level, MemType, Pfn, Rights};
+use ipc_proto::grant::{Gfn, Gpa, Grant, Level, MemType, Pfn, Rights, SeenBy};
 use ipc_proto::lifecycle::{Features, Hello};
 use ipc_proto::refused::{DenyReason, Refused};
 use ipc_proto::slot::{
@@ -42,8 +42,8 @@ pub const MEM_TYPES: [MemType; 5] =
     [MemType::Uncacheable, MemType::WriteCombining, MemType::WriteThrough, MemType::WriteProtected, MemType::WriteBack];
 
 pub fn grant() -> impl Strategy<Value = Grant> {
-    (any::<(u64, u64, u64)>(), 1u16..=512, select(&LEVELS[..]), 0u8..8, select(&MEM_TYPES[..])).prop_map(
-        |((gfn, pfn, mmu_seq), count, level, rights, mem_type)| Grant {
+    (any::<(u64, u64, u64)>(), 1u16..=512, select(&LEVELS[..]), 0u8..8, select(&MEM_TYPES[..]), any::<bool>()).prop_map(
+        |((gfn, pfn, mmu_seq), count, level, rights, mem_type, hidden)| Grant {
             gfn: Gfn(gfn),
             pfn: Pfn(pfn),
             count,
@@ -51,6 +51,7 @@ pub fn grant() -> impl Strategy<Value = Grant> {
             rights: Rights::from_bits_truncate(rights),
             mem_type,
             mmu_seq,
+            seen_by: SeenBy::from_bit(u64::from(hidden)),
         },
     )
 }

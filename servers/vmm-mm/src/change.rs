@@ -120,7 +120,8 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         flags: SlotFlags,
     ) -> Result<(), SlotRefused> {
         let gained = flags.difference(before);
-        if space == Space::Smm || gained.is_empty() {
+        let turned = flags.symmetric_difference(before);
+        if space == Space::Smm {
             return Ok(());
         }
         let mut left = Left::Mapped;
@@ -129,10 +130,10 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         }
         let slot = slots.slot_mut(space, id)?;
         let (base, pages) = (slot.base(), slot.pages());
-        if left == Left::Mapped && gained.intersects(SlotFlags::PRIVATE.union(SlotFlags::READONLY)) {
+        if left == Left::Mapped && (turned.contains(SlotFlags::PRIVATE) || gained.contains(SlotFlags::READONLY)) {
             self.save_dirty_of(slot, 0..pages)?;
-            let done = if gained.contains(SlotFlags::PRIVATE) {
-                // The window must lose it: the guest faults it back.
+            let done = if turned.contains(SlotFlags::PRIVATE) {
+                // Who sees a page is granted with it: the guest faults it back.
                 self.machine.unmap(self.vm, base, pages)
             } else {
                 self.machine.protect(self.vm, base, pages, rights(flags))

@@ -83,7 +83,7 @@ pub trait Kernel {
     }
     /// The first page that is mapped at `gfn` or behind; `None` when there is none.
     fn next_mapped(&mut self, vm: usize, gfn: Gfn) -> Option<Grant>;
-    /// The entries by which the CPU finds `gfn`; `None` beyond the guest.
+    /// The entries by which the CPU finds `gfn`, none beyond the guest; `None` when the kernel does not say.
     fn walk(&mut self, vm: usize, gfn: Gfn) -> Option<Walk>;
     /// What the CPU can do; `None` when the kernel does not say.
     fn cpu(&mut self, vm: usize) -> Option<Cpu>;

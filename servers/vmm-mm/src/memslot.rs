@@ -10,7 +10,7 @@ use crate::level::BLOCK;
 use crate::machine::Memory;
 use crate::pool::Pool;
 use crate::store::{Block, Note, Page, Tree};
-use ipc_proto::grant::{Gfn, Rights};
+use ipc_proto::grant::{Gfn, Rights, SeenBy};
 use ipc_proto::slot::{Slot, SlotFlags, SlotId, SlotRefused, Space};
 use sorted::Sorted;
 
@@ -103,6 +103,12 @@ impl MemSlot {
     #[must_use]
     pub const fn rights(&self) -> Rights {
         rights(self.flags)
+    }
+
+    /// Who sees its pages.
+    #[must_use]
+    pub const fn seen_by(&self) -> SeenBy {
+        if self.flags.contains(SlotFlags::PRIVATE) { SeenBy::Guest } else { SeenBy::Everyone }
     }
 
     /// Whether the first touch of a page needs no further thought: nothing is special about the slot.

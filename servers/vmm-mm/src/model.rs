@@ -106,8 +106,7 @@ impl World {
         ClaimedReply::from_words(&words).expect("a reply")
     }
 
-    /// What becomes of an access with what is mapped now. The window of a private slot is not asked: the kernel does not
-    /// know of private slots, the pager must never let it show one.
+    /// What becomes of an access with what is mapped now.
     fn tried(&mut self, gfn: u64, tried: Tried) -> Seen {
         let needs = match tried {
             Tried::Read => Rights::READ,
@@ -115,10 +114,7 @@ impl World {
             Tried::Fetch => Rights::EXECUTE,
         };
         match tried {
-            Tried::ThroughWindow(_) => {
-                let private = self.at(gfn).is_some_and(|(slot, _)| slot.flags.contains(SlotFlags::PRIVATE));
-                if private { Seen::Fault(FaultKind::Violation) } else { self.machine.window(gfn, needs) }
-            }
+            Tried::ThroughWindow(_) => self.machine.window(gfn, needs),
             Tried::Read | Tried::Write(_) | Tried::Fetch => self.machine.guest(gfn, needs),
         }
     }

@@ -17,7 +17,7 @@ use crate::survey::Survey;
 use crate::tdp::Mmu;
 use crate::watch::Watch;
 use ipc_proto::fault::{Fault, FaultKind, FaultReply, Origin, TopUp};
-use ipc_proto::grant::{Gpa, Grant, Level, MemType, Pfn, Rights};
+use ipc_proto::grant::{Gpa, Grant, Level, MemType, Pfn, Rights, SeenBy};
 use ipc_proto::manifest::{MAX_VCPUS, MAX_VMS};
 use ipc_proto::refused::{DenyReason, Refused};
 use ipc_proto::slot::{SlotId, Space};
@@ -371,6 +371,7 @@ const fn touched(fault: &Fault, first_pfn: u64, row: Row) -> Grant {
         rights: Rights::all(),
         mem_type: MemType::WriteBack,
         mmu_seq: fault.mmu_seq,
+        seen_by: SeenBy::Everyone,
     }
 }
 

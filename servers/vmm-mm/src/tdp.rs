@@ -143,6 +143,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
             rights: level::large_rights(fault, slot.rights()),
             mem_type: MemType::WriteBack,
             mmu_seq: fault.mmu_seq,
+            seen_by: slot.seen_by(),
         })
     }
 
@@ -231,7 +232,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         slot: &mut MemSlot,
         window: Range<u64>,
     ) -> Runs {
-        let mut runs = Runs::default();
+        let mut runs = Runs::new(slot.seen_by());
         for gfn in (at.0..window.end).chain(window.start..at.0).map(Gfn) {
             if !slot.holds(gfn) || gfn != at && self.is_record(slot, gfn) {
                 continue;
@@ -253,7 +254,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
     /// The page of the fault and those that follow at a distance, as far as its table goes.
     fn gather_stride(&mut self, fault: &PageFault, slot: &mut MemSlot, (stride, count): (i16, u16)) -> Runs {
         let (at, table) = (fault.gfn().0, level::block(fault.gfn()));
-        let mut runs = Runs::default();
+        let mut runs = Runs::new(slot.seen_by());
         for n in 0..i64::from(count) {
             let gfn = Gfn(at.wrapping_add_signed(n * i64::from(stride)));
             if level::block(gfn) != table || !slot.holds(gfn) {

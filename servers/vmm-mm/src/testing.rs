@@ -55,6 +55,8 @@ pub(crate) struct FakeMachine {
     pub huge: Pages,
     /// By the first gfn of a page, whatever its size.
     pub traces: BTreeMap<u64, Trace>,
+    /// Of those, the pages that no window shows.
+    pub hidden: BTreeSet<u64>,
     /// Blocks that have a table for small pages.
     tables: BTreeSet<u64>,
     /// Gigabytes that have a table for large pages.
@@ -111,6 +113,7 @@ impl Default for FakeMachine {
             large: Pages::new(),
             huge: Pages::new(),
             traces: BTreeMap::new(),
+            hidden: BTreeSet::new(),
             tables: BTreeSet::new(),
             directories: BTreeSet::new(),
             hoards: false,

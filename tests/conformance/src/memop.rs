@@ -50,7 +50,7 @@ pub fn perform(vm: &mut Vm, ledger: &mut Ledger, op: MemOp, words: &Words) -> Do
             set_log(vm, ledger, w2)?;
             one(0)
         }
-        MemOp::Walk if w2 >= vm.frames() => Err(Refused::BeyondGuest),
+        MemOp::Walk if w2 >= vm.frames() => one(0),
         MemOp::Walk => Ok((vm.ept(ledger).path(w2), Vec::new())),
     }
 }
@@ -123,6 +123,7 @@ fn read(vm: &Vm, ledger: &Ledger, gfn: u64) -> Result<Words, Refused> {
         rights: leaf.rights,
         mem_type: leaf.mem_type,
         mmu_seq: 0,
+        seen_by: leaf.seen_by,
     };
     let shape = grant.claim().shape | u64::from(leaf.accessed) << 32 | u64::from(leaf.dirty) << 33;
     Ok([first, leaf.pfn.0, shape, 0, 0, 0])

@@ -1,7 +1,7 @@
 //! A VM as the kernel has it: an EPT, a window, a pool of tables. Grants are checked and installed by the kernel's own code.
 
 use crate::ledger::{Ledger, PAGER};
-use ipc_proto::grant::{ClaimedGrant, Level, Pfn, Rights};
+use ipc_proto::grant::{ClaimedGrant, Level, Pfn, Rights, SeenBy};
 use ipc_proto::memop::Abilities;
 use ipc_proto::refused::Refused;
 use spin::Mutex;
@@ -104,9 +104,9 @@ impl Vm {
             },
         };
         let (stale, pages) = install(claim, &against, &ledger.frames, &self.pool)?;
-        match stale {
-            // There is no TLB here: every access walks.
-            StaleTlb::Nothing | StaleTlb::Some => {}
+        // There is no TLB here: every access walks.
+        if let (StaleTlb::Some, Ok(grant)) = (stale, claim.typed()) {
+            self.hide(claim.gfn, claim.gfn + u64::from(grant.count) * grant.level.frames(), ledger);
         }
         self.mapped += pages;
         Ok(pages)
@@ -162,7 +162,8 @@ impl Vm {
             return false;
         }
         let seen = self.ept(ledger).find(gfn, 1);
-        let Some(leaf) = mend::granted(&seen, tried) else { return false };
+        let granted = mend::granted(&seen, tried).filter(|leaf| leaf.seen_by == SeenBy::Everyone);
+        let Some(leaf) = granted else { return false };
         let found = window.find(gfn, 1);
         let Some(mut tables) = ledger.frames.take(&mut self.pool.lock(), u32::from(found.level - 1)) else {
             return false;

@@ -97,14 +97,15 @@ fn state(pool: &Mutex<Pool>) -> (Vec<u64>, Vec<u64>, u32) {
 /// An accepted grant is a good one, and each of its pages is there.
 fn accepted(claim: ClaimedGrant, ept: &Tree<'_, EptFormat, Tables>) {
     let grant = claim.typed().expect("only a grant is accepted");
-    let Grant { gfn, pfn, count, level, rights, mem_type, mmu_seq } = grant;
+    let Grant { gfn, pfn, count, level, rights, mem_type, mmu_seq, seen_by } = grant;
     assert_eq!(mmu_seq, SEQ, "a stale grant is refused");
     let size = level.frames();
     assert!(gfn.0 % size == 0 && pfn.0 % size == 0, "{grant:?} is not aligned");
     for page in 0..u64::from(count) {
         let found = ept.leaf(gfn.0 + page * size);
-        let (Leaf { pfn: there, rights: granted, mem_type: cached, .. }, at) = found.expect("it is mapped");
-        assert_eq!((there.0, granted, cached), (pfn.0 + page * size, rights, mem_type));
+        let (Leaf { pfn: there, rights: granted, mem_type: cached, seen_by: seen, .. }, at) =
+            found.expect("it is mapped");
+        assert_eq!((there.0, granted, cached, seen), (pfn.0 + page * size, rights, mem_type, seen_by));
         assert_eq!(u64::from(at), 1 + u64::from(size.trailing_zeros() / 9));
         for frame in there.0..there.0 + size {
             assert!((FIRST..FRAMES as u64 - 16).contains(&frame), "frame {frame} is not the pager's");

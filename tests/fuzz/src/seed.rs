@@ -1,7 +1,7 @@
 //! Inputs to begin with: the protocol's vectors, a few that lead far into what is tested, and what fuzzers found before.
 
 use crate::{grant, pager, postcard};
-use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Level, MemType, Pfn, Rights};
+use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Level, MemType, Pfn, Rights, SeenBy};
 use serde_json::Value;
 use std::path::Path;
 
@@ -81,6 +81,7 @@ fn grants() -> Vec<Seed> {
         rights: Rights::all(),
         mem_type: MemType::WriteBack,
         mmu_seq: grant::SEQ,
+        seen_by: SeenBy::Everyone,
     };
     let large = Grant { gfn: Gfn(512), pfn: Pfn(1024), level: Level::Large, ..page };
     let read_only = Grant { rights: Rights::READ, ..page };

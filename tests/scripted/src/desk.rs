@@ -6,7 +6,7 @@ use heapless::String;
 use ipc_proto::call::{Call, notice};
 use ipc_proto::exit::{Exit, ExitMessage};
 use ipc_proto::fault::{Fault, FaultReply, TopUp};
-use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Level, MemType, Pfn, Rights};
+use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Level, MemType, Pfn, Rights, SeenBy};
 use ipc_proto::memop::MemOp;
 use ipc_proto::refused::{DenyReason, Refused};
 use ipc_proto::words::Words;
@@ -284,6 +284,7 @@ impl Desk {
             rights: Rights::all(),
             mem_type: MemType::WriteBack,
             mmu_seq: self.info(0)[0],
+            seen_by: SeenBy::Everyone,
         }
         .claim()
     }

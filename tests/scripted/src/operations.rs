@@ -59,9 +59,10 @@ fn calls(desk: &mut Desk) {
 
 fn servers_calls(desk: &mut Desk) {
     desk.case("server::reads_and_nothing_else", |desk| {
-        for op in 1..=10 {
+        let reads = [MemOp::Read, MemOp::Info, MemOp::Walk].map(|op| op as u64);
+        for op in 1..=11 {
             desk.let_call(Call::MemOp as u64, [VM, op, 1, 1, 1, 0]);
-            let wanted = if op == MemOp::Read as u64 || op == MemOp::Info as u64 { 0 } else { Refused::NoRight as u64 };
+            let wanted = if reads.contains(&op) { 0 } else { Refused::NoRight as u64 };
             same((op, desk.called()?.0), (op, wanted))?;
         }
         Ok(())
@@ -129,7 +130,7 @@ fn refused_operations(desk: &mut Desk) {
         });
     }
     desk.case("op::unknown_operations", |desk| {
-        [0, 11, 255, u64::MAX].iter().try_for_each(|op| same(desk.raw_op(VM, *op, 0, 0, 0), UnknownVariant as u64))
+        [0, 12, 255, u64::MAX].iter().try_for_each(|op| same(desk.raw_op(VM, *op, 0, 0, 0), UnknownVariant as u64))
     });
     desk.case("op::part_of_a_large_page", |desk| {
         same(desk.map(0, with(desk.claim(), 10, 2, 2)).is_ok(), true)?;

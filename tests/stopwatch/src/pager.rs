@@ -2,7 +2,7 @@
 
 use crate::plan;
 use ipc_proto::fault::{Fault, FaultReply, Origin, TopUp};
-use ipc_proto::grant::{Gfn, Grant, Level, MemType, Pfn, Rights};
+use ipc_proto::grant::{Gfn, Grant, Level, MemType, Pfn, Rights, SeenBy};
 use ipc_proto::memop::{Harvest, MemOp};
 use rt::{Received, Task};
 use spin::Mutex;
@@ -115,6 +115,7 @@ impl Ranges {
             rights: Rights::all(),
             mem_type: MemType::WriteBack,
             mmu_seq,
+            seen_by: SeenBy::Everyone,
         }
     }
 

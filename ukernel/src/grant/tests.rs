@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::{HostTables, frame_table, pool};
 use ipc_proto::fault::{FaultReply, TopUp};
-use ipc_proto::grant::{Gfn, MemType};
+use ipc_proto::grant::{Gfn, MemType, SeenBy};
 
 const PAGER: u8 = 2;
 const ROOT: Pfn = Pfn(0);
@@ -71,6 +71,7 @@ fn page() -> Grant {
         rights: Rights::all(),
         mem_type: MemType::WriteBack,
         mmu_seq: 7,
+        seen_by: SeenBy::Everyone,
     }
 }
 
@@ -168,7 +169,7 @@ fn words_that_are_no_grant_are_refused() {
     assert_eq!(vm.install_words(with(claim.shape | 0x3ff)).unwrap_err(), Refused::BadCount);
     assert_eq!(vm.install_words(with(claim.shape & !(3 << 10))).unwrap_err(), Refused::BadLevel);
     assert_eq!(vm.install_words(with(claim.shape & !(7 << 15) | 2 << 15)).unwrap_err(), Refused::BadMemType);
-    assert_eq!(vm.install_words(with(claim.shape | 1 << 18)).unwrap_err(), Refused::Reserved);
+    assert_eq!(vm.install_words(with(claim.shape | 1 << 19)).unwrap_err(), Refused::Reserved);
 }
 
 #[test]
@@ -302,4 +303,16 @@ fn the_short_way_makes_the_entry_that_the_long_way_makes() {
     for other in [map | 1 << 24, map | 1 << 18, map | 1 << 60, FaultReply::Retry.to_words(TopUp::default())[0]] {
         assert_eq!(page_bits(other | page().claim().shape & 0x3ffff), None, "{other:#x}");
     }
+}
+
+#[test]
+fn a_page_of_the_guest_alone_says_so_until_it_is_granted_otherwise() {
+    let mut vm = Fixture::new();
+    let alone = Grant { seen_by: SeenBy::Guest, count: 3, ..page() };
+    assert_eq!(vm.install(alone), Ok((StaleTlb::Nothing, 3)));
+    assert_eq!(vm.ept().leaf(0x102).map(|(leaf, _)| (leaf.seen_by, leaf.rights)), Some((SeenBy::Guest, page().rights)));
+    // Windows must learn of it: whatever is stale is hidden from them.
+    assert_eq!(vm.install(page()), Ok((StaleTlb::Some, 0)));
+    assert_eq!(vm.ept().leaf(0x100).map(|(leaf, _)| leaf.seen_by), Some(SeenBy::Everyone));
+    assert_eq!(vm.install(Grant { count: 1, ..alone }), Ok((StaleTlb::Some, 0)));
 }

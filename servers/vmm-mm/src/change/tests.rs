@@ -125,6 +125,8 @@ fn flags_change_in_one_step_from_any_to_any() {
         let mapped = machine.answered(&fault, &words).expect("accepted").is_some();
         let allowed = machine.leaf(0x401).is_some_and(|(_, rights)| rights.contains(Rights::WRITE));
         assert_eq!(mapped || allowed, !readonly, "{from:?} to {to:?}");
+        let private = to.contains(SlotFlags::PRIVATE);
+        assert!(machine.ept.keys().all(|gfn| machine.hidden.contains(gfn) == private), "{from:?} to {to:?}");
         let window = Fault { origin: Origin::Window, ..fault };
         let reply = ClaimedReply::from_words(&pager.answer(&window, &mut machine)).expect("a reply");
         let seen = !readonly && !to.contains(SlotFlags::PRIVATE);

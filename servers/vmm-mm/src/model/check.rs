@@ -49,12 +49,14 @@ impl World {
     fn is_allowed(&mut self, gfn: u64, level: Level, rights: Rights) {
         let nx = self.setting.nx && self.setting.policy == "huge";
         assert!(!(nx && level > Level::Page && rights.contains(Rights::EXECUTE)), "gfn {gfn:#x} can be fetched from");
+        let hidden = self.machine.hidden.contains(&gfn);
         let (slot, offset) = self.at(gfn).expect("what is mapped has a slot");
         let pages = level.frames();
         assert!(offset + pages <= slot.pages, "a large page reaches beyond its slot");
         let tracked = slot.tracked.range(offset..offset + pages).next().is_some();
         let readonly = slot.flags.contains(SlotFlags::READONLY);
         assert!(!(readonly || tracked) || !rights.contains(Rights::WRITE), "gfn {gfn:#x} is writable");
+        assert_eq!(hidden, slot.flags.contains(SlotFlags::PRIVATE), "gfn {gfn:#x}: who sees a page is granted with it");
         assert!(!slot.flags.contains(SlotFlags::LOG_DIRTY_PAGES) || level == Level::Page, "a logged page is large");
     }
 

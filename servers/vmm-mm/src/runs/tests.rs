@@ -1,11 +1,11 @@
 use super::{MOST, Room, Runs};
-use ipc_proto::grant::{Gfn, Pfn, Rights};
+use ipc_proto::grant::{Gfn, Pfn, Rights, SeenBy};
 use std::vec::Vec;
 
 const ALL: Rights = Rights::all();
 
 fn of(pages: &[(u64, u64, Rights)]) -> Runs {
-    let mut runs = Runs::default();
+    let mut runs = Runs::new(SeenBy::Guest);
     for (gfn, pfn, rights) in pages {
         assert_eq!(runs.add(Gfn(*gfn), Pfn(*pfn), *rights, 7), Room::Taken);
     }
@@ -17,7 +17,7 @@ fn neighbours_are_one_run() {
     let runs = of(&[(8, 100, ALL), (9, 101, ALL), (10, 102, ALL)]);
     let grant = runs.grants()[0];
     assert_eq!((runs.grants().len(), grant.gfn, grant.pfn, grant.count), (1, Gfn(8), Pfn(100), 3));
-    assert_eq!((grant.rights, grant.mmu_seq, runs.pages()), (ALL, 7, 3));
+    assert_eq!((grant.rights, grant.seen_by, grant.mmu_seq, runs.pages()), (ALL, SeenBy::Guest, 7, 3));
 }
 
 #[test]

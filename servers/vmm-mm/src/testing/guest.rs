@@ -107,6 +107,9 @@ impl FakeMachine {
             return Seen::Fault(FaultKind::Violation);
         };
         let (start, _) = self.found(gfn).expect("it has a leaf");
+        if self.hidden.contains(&start) {
+            return Seen::Fault(FaultKind::Violation);
+        }
         self.traces.get_mut(&start).expect("a page has traces").access(granted, needs);
         Seen::Done
     }

@@ -4,7 +4,7 @@ use super::{Asked, FIRST_PFN, FakeMachine, Trace};
 use crate::machine::{Cpu, Kernel, LogSwitch};
 use core::fmt::Arguments;
 use ipc_proto::fault::{ClaimedReply, Fault, Origin};
-use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Level, MemType, Pfn, Rights};
+use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Level, MemType, Pfn, Rights, SeenBy};
 use ipc_proto::memop::{Abilities, GENERATIONS, HARVEST, Harvest};
 use ipc_proto::refused::Refused;
 use ipc_proto::walk::Walk;
@@ -91,6 +91,10 @@ impl FakeMachine {
         for n in 0..u64::from(grant.count) {
             let (gfn, pfn) = (grant.gfn.0 + n * size, grant.pfn.0 + n * size);
             let before = self.pages(grant.level).insert(gfn, (pfn, grant.rights));
+            match grant.seen_by {
+                SeenBy::Everyone => self.hidden.remove(&gfn),
+                SeenBy::Guest => self.hidden.insert(gfn),
+            };
             let trace = Trace { allowed: grant.rights, ..Trace::NONE };
             match before {
                 None => {
@@ -201,6 +205,7 @@ impl Kernel for FakeMachine {
         for (gfn, level) in self.within(first.0, end) {
             self.pages(level).remove(&gfn);
             self.traces.remove(&gfn);
+            self.hidden.remove(&gfn);
             unmapped += level.frames();
         }
         self.flush(first.0, end);
@@ -250,6 +255,7 @@ impl Kernel for FakeMachine {
     }
 
     fn next_mapped(&mut self, _: usize, gfn: Gfn) -> Option<Grant> {
+        let hidden = self.hidden.clone();
         let of = |start: u64, level: Level, (pfn, rights): (u64, Rights)| Grant {
             gfn: Gfn(start),
             pfn: Pfn(pfn),
@@ -258,6 +264,7 @@ impl Kernel for FakeMachine {
             rights,
             mem_type: MemType::WriteBack,
             mmu_seq: 0,
+            seen_by: SeenBy::from_bit(u64::from(hidden.contains(&start))),
         };
         let found = LEVELS.map(|level| {
             let from = gfn.0 & !(level.frames() - 1);

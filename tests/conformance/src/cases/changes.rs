@@ -6,13 +6,13 @@ use crate::kernel::Reply;
 use crate::kit::{GUEST, Kit, WINDOW, Who};
 use anyhow::{Context, ensure};
 use ipc_proto::fault::FaultKind;
-use ipc_proto::grant::{Gfn, Rights};
+use ipc_proto::grant::{Gfn, Rights, SeenBy};
 use ipc_proto::slot::{SlotFlags, SlotId, SlotRefused, SlotReply, SlotRequest, Space, Tracking};
 
 pub const CASES: &[Case] = &[
     Case { name: "slot::flags_are_obeyed_at_once", checks: &["P27", "P8"], run: flags },
     Case { name: "slot::unknown_flags_change_nothing", checks: &["P27"], run: unknown },
-    Case { name: "slot::a_private_slot_is_not_in_the_window", checks: &["P28"], run: private },
+    Case { name: "slot::a_private_slot_is_not_in_the_window", checks: &["P28", "P44"], run: private },
     Case { name: "track::writes_to_a_tracked_page_are_emulated", checks: &["P33"], run: tracked },
     Case { name: "track::twice_is_once", checks: &["P33"], run: twice },
     Case { name: "track::it_ends_with_the_slot", checks: &["P33", "P25"], run: ends },
@@ -66,6 +66,9 @@ fn private(kit: &mut Kit) -> anyhow::Result<()> {
                 "P28: {tried:?} of gfn {gfn:#x} of a PRIVATE slot through the window: {reply:?}"
             );
         }
+        let (vm, ledger) = (&kit.kernel.vms[0], &kit.kernel.ledger);
+        let leaf = vm.leaf(gfn, ledger).map(|(leaf, _)| leaf.seen_by);
+        ensure!(leaf != Some(SeenBy::Everyone), "P44: a window shows gfn {gfn:#x}, which the guest has touched");
         Ok(())
     };
     not_shown(kit, 0x100)?;

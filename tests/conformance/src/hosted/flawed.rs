@@ -96,6 +96,7 @@ impl Machine {
             Flaw::RetriesForEver => *words = [RETRY << VARIANT, 0, 0, 0, words[4], 0],
             Flaw::MapsItsNeighbour => words[1] ^= 1,
             Flaw::RunsOverTheEdge => words[0] += 1,
+            Flaw::LeavesItSeen => words[0] &= !(1 << 18),
             Flaw::WritableRom => words[0] |= 1 << 13,
             Flaw::UnclearedPages => self.set_word(self.index(words[2]), 5, 0xdead_beef),
             Flaw::SharesAFrame => words[2] = first_pfn,

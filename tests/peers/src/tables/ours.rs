@@ -2,7 +2,7 @@
 
 use super::{FIRST, FRAMES, TABLES, first_pages, page};
 use crate::{MOST, repeat};
-use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Level, MemType, Pfn, Rights};
+use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Level, MemType, Pfn, Rights, SeenBy};
 use spin::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
@@ -88,6 +88,7 @@ const fn claim(page: u64, pfn: u64) -> ClaimedGrant {
         rights: Rights::all(),
         mem_type: MemType::WriteBack,
         mmu_seq: 7,
+        seen_by: SeenBy::Everyone,
     };
     grant.claim()
 }

@@ -5,7 +5,7 @@ use super::cpu::{self, Features};
 use crate::ept::{self, Entry, Format, Leaf, Table, TableMemory, Tree};
 use core::arch::asm;
 use core::sync::atomic::Ordering::Relaxed;
-use ipc_proto::grant::{MemType, Pfn, Rights};
+use ipc_proto::grant::{MemType, Pfn, Rights, SeenBy};
 
 /// Where all RAM is mapped: physical address `pa` at `PHYSMAP + pa`.
 pub const PHYSMAP: u64 = 0xffff_8000_0000_0000;
@@ -55,7 +55,7 @@ impl Format for UserPages {
         let mem_type = if entry & CACHE_DISABLE == 0 { MemType::WriteBack } else { MemType::Uncacheable };
         let accessed = entry & ACCESSED != 0;
         let (pfn, dirty) = (Pfn((entry & ADDRESS) >> 12), entry & DIRTY != 0);
-        Entry::Leaf(Leaf { pfn, rights, allowed: rights, mem_type, accessed, dirty })
+        Entry::Leaf(Leaf { pfn, rights, allowed: rights, mem_type, accessed, dirty, seen_by: SeenBy::Everyone })
     }
 }
 

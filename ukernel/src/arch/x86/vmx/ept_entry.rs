@@ -1,17 +1,20 @@
 //! EPT entries (SDM vol. 3C, tables 29-1 to 29-7) and the EPT pointer (table 25-9).
 //!
 //! A leaf has the rights that were granted in bits 54:52, which the CPU ignores, and those that the CPU goes by in bits
-//! 2:0: some of them, when a harvest has taken the others to see whether they are used.
+//! 2:0: some of them, when a harvest has taken the others to see whether they are used. Bit 55 is ignored too: it says that no
+//! window shows the page.
 
 use super::root::EptCapabilities;
 use crate::ept::{Entry, Format, Leaf};
 use ipc_proto::fault::{FaultReply, TopUp};
-use ipc_proto::grant::{Gfn, Grant, Level, MemType, Pfn, Rights};
+use ipc_proto::grant::{Gfn, Grant, Level, MemType, Pfn, Rights, SeenBy};
 use ipc_proto::memop::Harvest;
 
 const RIGHTS: u64 = 0b111;
 /// Where the granted rights are.
 const GRANTED: u32 = 52;
+/// Where it is whether windows show the page.
+const SEEN_BY: u32 = 55;
 /// Rights of an entry that no mapping has: writable but not readable.
 const MISCONFIGURED: u64 = 0b110;
 const IGNORE_PAT: u64 = 1 << 6;
@@ -55,6 +58,7 @@ impl Format for EptFormat {
             mem_type: MemType::from_number(entry >> 3 & 7).unwrap_or(MemType::Uncacheable),
             accessed: entry & ACCESSED != 0,
             dirty: entry & DIRTY != 0,
+            seen_by: SeenBy::from_bit(entry >> SEEN_BY),
         })
     }
 }
@@ -82,6 +86,7 @@ const MAP_ONE: u64 = {
         rights: Rights::empty(),
         mem_type: MemType::Uncacheable,
         mmu_seq: 0,
+        seen_by: SeenBy::Everyone,
     };
     FaultReply::Map(grant, 0).to_words(TopUp { first: 0, count: 0 })[0]
 };
@@ -107,6 +112,13 @@ static PAGE_BITS: [u64; 256] = {
 const fn leaf_bits(rights: Rights, mem_type: MemType) -> u64 {
     let rights = rights.bits() as u64;
     rights | rights << GRANTED | (mem_type as u64) << 3 | IGNORE_PAT
+}
+
+/// The bits of a leaf that say who sees the page.
+#[inline(always)]
+#[must_use]
+pub const fn seen_by(who: SeenBy) -> u64 {
+    (who as u64) << SEEN_BY
 }
 
 /// The bits of a leaf that say that `mode` reports it, and that go when it does.
