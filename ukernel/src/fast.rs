@@ -9,7 +9,8 @@ use crate::arch::vmx::guest::{Entry, Violation, Window};
 use crate::call::Caller;
 use crate::core::{Context, Core, VCPU_PRIORITY};
 use crate::ept::{Entry as EptEntry, Format, Place, Table};
-use crate::frame::Granter;
+use crate::fault;
+use crate::frame::{Granter, Run};
 use crate::mend;
 use crate::system::System;
 use crate::task::Handle;
@@ -18,8 +19,8 @@ use crate::vcpu::{LeafTable, Status, Vcpu};
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
 use ipc_proto::call::{Call, Received};
 use ipc_proto::exit::{Exit, ExitMessage, PortAccess, ResumeFlags};
-use ipc_proto::fault::{FaultReply, Qualification, TopUp};
-use ipc_proto::grant::Pfn;
+use ipc_proto::fault::{ClaimedReply, FaultReply, Qualification, TopUp};
+use ipc_proto::grant::{Level, Pfn};
 use ipc_proto::words::Words;
 
 /// What a thread's system call comes back with, and where.
@@ -262,21 +263,59 @@ fn granted(vcpu: &mut Vcpu, system: &'static System, by: Granter, words: &Words)
     if shape == RETRY {
         return Some(());
     }
-    let leaf = page_bits(shape)? | pfn << 12;
+    let Some(bits) = page_bits(shape, Level::Page) else { return run_granted(vcpu, system, by, words) };
+    let leaf = bits | pfn << 12;
     let vm = vcpu.of;
     if mmu_seq != vm.seq() {
         return None;
     }
-    let frame = system.frames.unmapped(Pfn(pfn), by)?;
-    let table = match vcpu.leaf_table.of(gfn, mmu_seq) {
-        Some(table) => table,
-        None => another_table(vcpu, system, gfn)?,
-    };
-    table[gfn as usize % 512].compare_exchange(0, leaf, AcqRel, Relaxed).ok()?;
-    frame.granted();
+    if !system.frames.claim_page(Pfn(pfn), by.task, vm.first_mapping) {
+        return None;
+    }
+    let table = vcpu.leaf_table.of(gfn, mmu_seq).or_else(|| another_table(vcpu, system, gfn));
+    let installed = table.map(|table| table[gfn as usize % 512].compare_exchange(0, leaf, AcqRel, Relaxed));
+    if !matches!(installed, Some(Ok(_))) {
+        system.frames.unmap(Run::small(Pfn(pfn), 1));
+        return None;
+    }
     vm.mapped.fetch_add(1, Relaxed);
     vcpu.counts.grants += 1;
     vcpu.counts.pages += 1;
+    Some(())
+}
+
+/// The pager's answer is one grant of any other kind, and nothing else: a run or a large page.
+#[inline(never)]
+fn run_granted(vcpu: &mut Vcpu, system: &'static System, by: Granter, words: &Words) -> Option<()> {
+    if let Some(bits) = page_bits(words[0], Level::Large) {
+        return large_granted(vcpu, system, by, bits, words);
+    }
+    let Ok(ClaimedReply::Map(claim, 0)) = ClaimedReply::from_words(words) else { return None };
+    let (stale, pages) = fault::install(system, vcpu.of, by.task, claim).ok()?;
+    stale.flush(vcpu.of);
+    vcpu.counts.grants += 1;
+    vcpu.counts.pages += pages;
+    Some(())
+}
+
+/// The answer is one large page of RAM of which nothing is mapped, where nothing is yet.
+#[inline(always)]
+fn large_granted(vcpu: &mut Vcpu, system: &'static System, by: Granter, bits: u64, words: &Words) -> Option<()> {
+    let [_, gfn, pfn, mmu_seq, ..] = *words;
+    let (vm, frames) = (vcpu.of, Level::Large.frames());
+    let fits = (gfn | pfn) % frames == 0 && gfn < vm.frames() && system.shapes.largest >= Level::Large;
+    if !fits || mmu_seq != vm.seq() || !system.frames.claim_block(Pfn(pfn), by) {
+        return None;
+    }
+    let place = system.ept(vm).walk(gfn, 2);
+    let slot = place.table.get(place.index).filter(|_| place.level == 2);
+    if slot.is_none_or(|slot| slot.compare_exchange(0, bits | pfn << 12, AcqRel, Relaxed).is_err()) {
+        system.frames.unmap(Run { first: Pfn(pfn), count: frames, level: 2 });
+        return None;
+    }
+    vm.mapped.fetch_add(frames, Relaxed);
+    vcpu.counts.grants += 1;
+    vcpu.counts.pages += frames;
     Some(())
 }
 

@@ -1,109 +1,37 @@
 //! The frame table: who owns each 4 KiB frame of RAM, and what it is used for.
 //!
-//! One 64-bit entry a frame. Together with the EPTs it is the ledger: there is no second copy that could disagree.
+//! One 64-bit word a frame, and one more for each block of 512 frames, as a large page maps them: whose the block is, how
+//! many of its frames are free, and which VM maps it whole. A frame is mapped as often as its own word and its block's
+//! say together: a large page is noted in one word, a small one in two. Together with the EPTs the table is the ledger:
+//! there is no second copy that could disagree.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+mod entry;
+mod pool;
+
+pub use entry::{Entry, Use};
+pub use pool::{Pool, TableFrames};
+
+use crate::ept::pages;
+use core::convert::Infallible;
+use core::ops::Range;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{AcqRel, Relaxed};
+use entry::{MAPPING, VMS, vm_bit};
 use ipc_proto::grant::Pfn;
-use ipc_proto::manifest::MAX_VMS;
 use ipc_proto::refused::Refused;
 
-/// What a frame is used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Use {
-    /// No RAM, or RAM that the firmware keeps.
-    Absent = 0,
-    /// The kernel's image and objects.
-    Kernel = 1,
-    /// A boot module.
-    Module = 2,
-    /// A task's, to grant or to donate.
-    Owned = 3,
-    /// Donated to a VM, free for a table.
-    Pool = 4,
-    /// Donated to a VM, and a table of its EPT or window.
-    Table = 5,
-}
+/// Frames in a block.
+const BLOCK: usize = 512;
+// The word of a block: `Owned` in bits 3:0 when a frame has an owner, that owner in 15:8, `SEVERAL`, a bit for the VM that
+// maps it whole in 23:16, free frames in 33:24, large mappings in 63:36. A frame is free when it is `Owned` and its own word
+// counts no mapping.
 
-/// One entry: use in bits 3:0, owner in 15:8, a bit for its VM in 23:16, level in 31:24, mappings or link in 63:32. A VM is
-/// a bit so that a run of frames is checked with one operation for each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry(u64);
-
-/// One mapping, in an entry.
-const MAPPING: u64 = 1 << 32;
-/// The bits of an entry that say which VM maps it.
-const VMS: u64 = 0xff << 16;
-const _: () = assert!(MAX_VMS <= 8, "each VM has a bit");
-
-/// The bit of a VM in an entry.
-const fn vm_bit(vm: u8) -> u64 {
-    1 << (16 + vm % 8)
-}
-
-impl Entry {
-    const fn new(used: Use, owner: u8, vm: u64, level: u8, word: u32) -> Self {
-        Self(used as u64 | (owner as u64) << 8 | vm | (level as u64) << 24 | (word as u64) << 32)
-    }
-
-    /// What the frame is used for.
-    #[must_use]
-    pub const fn used(self) -> Use {
-        match self.0 & 0xf {
-            1 => Use::Kernel,
-            2 => Use::Module,
-            3 => Use::Owned,
-            4 => Use::Pool,
-            5 => Use::Table,
-            _ => Use::Absent,
-        }
-    }
-
-    /// The task that owns it, or donated it.
-    #[must_use]
-    pub const fn owner(self) -> u8 {
-        (self.0 >> 8) as u8
-    }
-
-    /// The VM in which it is mapped, or whose table it is.
-    #[must_use]
-    pub const fn vm(self) -> Option<u8> {
-        match (self.0 & VMS) >> 16 {
-            0 => None,
-            bit => Some(bit.trailing_zeros() as u8),
-        }
-    }
-
-    /// How many EPT entries map it, counting a large page once for each of its frames.
-    #[must_use]
-    pub const fn mappings(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-}
-
-/// Table frames that were taken from a pool together: a list linked through the frame table, like the pool.
-#[derive(Debug, Default)]
-#[must_use = "table frames that are dropped are lost"]
-pub struct TableFrames {
-    first: u32,
-    count: u32,
-}
-
-/// The free table frames of a VM: a list linked through the frame table.
-#[derive(Debug, Default)]
-pub struct Pool {
-    first: u32,
-    count: u32,
-}
-
-impl Pool {
-    /// How many frames are free.
-    #[must_use]
-    pub const fn count(&self) -> u32 {
-        self.count
-    }
-}
-
+/// The block's frames have several owners.
+const SEVERAL: u64 = 1 << 4;
+/// A free frame, in a block's word.
+const FREE: u64 = 1 << 24;
+/// One large mapping, in a block's word.
+const LARGE: u64 = 1 << 36;
 /// Whose grant it is, for the check of a frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Granter {
@@ -111,6 +39,32 @@ pub struct Granter {
     pub task: u8,
     /// The VM that shall see the frame.
     pub vm: u8,
+}
+
+/// Frames beside each other that EPT entries of one level map.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// The first.
+    pub first: Pfn,
+    /// How many 4 KiB frames.
+    pub count: u64,
+    /// The entries' level. Above 1, both ends lie between blocks, and the mappings are noted in the words of those.
+    pub level: u8,
+}
+
+impl Run {
+    /// `count` frames from `first` that 4 KiB entries map.
+    #[must_use]
+    pub const fn small(first: Pfn, count: u64) -> Self {
+        Self { first, count, level: 1 }
+    }
+
+    /// The word of a frame or block that `task` owns and nothing maps; one mapping in it; and what the word of a block has
+    /// more for each such frame in it.
+    #[inline(always)]
+    const fn units(self, task: u8) -> (u64, u64, u64) {
+        if self.level > 1 { (free_block(task), LARGE, 0) } else { (free(task), MAPPING, FREE) }
+    }
 }
 
 /// How the frames of a grant were found.
@@ -122,82 +76,121 @@ pub enum Found {
     Mapped,
 }
 
-/// A frame that may be granted and is mapped nowhere.
-pub struct Unmapped<'a> {
-    entry: &'a AtomicU64,
-    by: Granter,
-}
+/// What the first mapping by a VM adds to the word of a frame: made once for each VM.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstMapping(u64);
 
-impl Unmapped<'_> {
-    /// Notes that an EPT entry maps it.
-    #[inline(always)]
-    pub fn granted(self) {
-        self.entry.store(Entry::new(Use::Owned, self.by.task, vm_bit(self.by.vm), 0, 1).0, Relaxed);
+impl FirstMapping {
+    /// That of `vm`.
+    #[must_use]
+    pub const fn of(vm: u8) -> Self {
+        Self(vm_bit(vm) | MAPPING)
     }
 }
 
-/// All of `change(entry)` or-ed together: several at a time, since a run is long and each step short.
+/// The word of a frame of `task` that is mapped nowhere.
 #[inline(always)]
-fn or_each(run: &[AtomicU64], change: impl Fn(u64) -> u64) -> u64 {
+const fn free(task: u8) -> u64 {
+    Entry::new(Use::Owned, task, 0, 0, 0).0
+}
+
+/// The word of a block of `task` in which every frame is free.
+#[inline(always)]
+const fn free_block(task: u8) -> u64 {
+    free(task) + FREE * BLOCK as u64
+}
+
+/// Runs are gone over so many words at a time: a step is a few instructions, which the loop must not double.
+const CHUNK: usize = 16;
+
+/// Goes over the words of a run with what the step before says.
+#[inline(always)]
+pub fn fold<'a, A>(run: &'a [AtomicU64], from: A, mut step: impl FnMut(A, &'a AtomicU64) -> A) -> A {
+    let Ok(all) = try_fold(run, from, |all, word| Ok::<_, Infallible>(step(all, word)));
+    all
+}
+
+/// The same, up to the first error.
+///
+/// # Errors
+/// That of a step.
+#[inline(always)]
+pub fn try_fold<'a, A, E>(
+    run: &'a [AtomicU64],
+    mut all: A,
+    mut step: impl FnMut(A, &'a AtomicU64) -> Result<A, E>,
+) -> Result<A, E> {
     let (chunks, rest) = run.as_chunks::<CHUNK>();
-    let mut all = 0;
     for chunk in chunks {
-        all |= chunk.iter().fold(0, |all, entry| all | change(entry.load(Relaxed)));
+        for word in chunk {
+            all = step(all, word)?;
+        }
     }
-    rest.iter().fold(all, |all, entry| all | change(entry.load(Relaxed)))
-}
-
-/// Makes every entry of a run `value`.
-#[inline(always)]
-fn set_each(run: &[AtomicU64], value: u64) {
-    each(run, |entry| entry.store(value, Relaxed));
-}
-
-/// Runs are gone over so many entries at a time: a step is a few instructions, which the loop must not double.
-pub const CHUNK: usize = 32;
-
-/// Does `step` for each entry of a run.
-#[inline(always)]
-pub fn each<'a>(run: &'a [AtomicU64], mut step: impl FnMut(&'a AtomicU64)) {
-    let (chunks, rest) = run.as_chunks::<{ CHUNK / 2 }>();
-    chunks.iter().for_each(|chunk| chunk.iter().for_each(&mut step));
-    rest.iter().for_each(step);
+    for word in rest {
+        all = step(all, word)?;
+    }
+    Ok(all)
 }
 
 /// The table, indexed by frame number.
 pub struct FrameTable {
-    entries: &'static [AtomicU64],
+    blocks: &'static [AtomicU64],
+    frames: &'static [AtomicU64],
 }
 
 impl FrameTable {
-    /// A table over `entries`, one a frame from frame 0 on, all absent.
+    /// A table over `words`, all zero: every frame is absent.
     #[must_use]
-    pub const fn new(entries: &'static [AtomicU64]) -> Self {
-        Self { entries }
+    pub const fn new(words: &'static [AtomicU64]) -> Self {
+        let (blocks, frames) = words.split_at(words.len().div_ceil(1 + BLOCK));
+        Self { blocks, frames }
     }
 
-    /// The entry of a frame; absent beyond the end.
+    /// How many words a table of so many frames needs.
+    #[must_use]
+    pub const fn words(frames: usize) -> usize {
+        frames + frames.div_ceil(BLOCK)
+    }
+
+    /// The words of a frame's block and of the frame.
+    #[inline(always)]
+    fn slots(&self, pfn: Pfn) -> Option<(&AtomicU64, &AtomicU64)> {
+        Some((self.blocks.get(pfn.0 as usize / BLOCK)?, self.frames.get(pfn.0 as usize)?))
+    }
+
+    /// The entry of a frame, with what maps its block whole; absent beyond the end.
     #[must_use]
     pub fn entry(&self, pfn: Pfn) -> Entry {
-        self.entries.get(pfn.0 as usize).map_or(Entry(0), |entry| Entry(entry.load(Relaxed)))
+        let Some((whole, entry)) = self.slots(pfn) else { return Entry(0) };
+        let (whole, entry) = (whole.load(Relaxed), Entry(entry.load(Relaxed)));
+        if entry.used() == Use::Owned { Entry((entry.0 | whole & VMS) + whole / LARGE * MAPPING) } else { entry }
     }
 
     /// How many frames the table covers.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.entries.len()
+        self.frames.len()
     }
 
     /// Whether it covers no frame at all.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.frames.is_empty()
     }
 
+    /// Makes the word of a frame that is not mapped `entry`, and its block's what follows of that.
     fn set(&self, pfn: Pfn, entry: Entry) {
-        if let Some(slot) = self.entries.get(pfn.0 as usize) {
-            slot.store(entry.0, Relaxed);
+        let Some((whole, slot)) = self.slots(pfn) else { return };
+        let owned = |word: u64| Entry(word).used() == Use::Owned;
+        let (before, mut block) = (slot.load(Relaxed), whole.load(Relaxed));
+        slot.store(entry.0, Relaxed);
+        block -= if owned(before) { FREE } else { 0 };
+        if owned(entry.0) {
+            let owner = free(entry.owner());
+            block = if owned(block) && Entry(block).owner() != entry.owner() { block | SEVERAL } else { block | owner };
+            block += FREE;
         }
+        whole.store(block, Relaxed);
     }
 
     /// At boot: frame `pfn` is used so.
@@ -215,133 +208,143 @@ impl FrameTable {
         self.set(pfn, Entry::new(Use::Table, 0, vm_bit(vm), 4, 0));
     }
 
-    /// Whether every one of `count` frames may be granted by `by`, and whether any is mapped already.
+    /// Notes that EPT entries of a VM are going to map the frames of a run, if `by` may grant all of them. Words change by
+    /// one operation each, so that of two CPUs that want a frame for two VMs one is refused.
+    ///
+    /// # Errors
+    /// `NotRam`, `KernelObject`, `NotYours`, `OtherVm`; nothing has changed then.
+    #[inline(always)]
+    pub fn claim(&self, run: Run, by: Granter) -> Result<(), Refused> {
+        let end = run.first.0.checked_add(run.count).filter(|end| *end <= self.len() as u64);
+        let frames = run.first.0..end.ok_or(Refused::NotRam)?;
+        let (free, one, in_block) = run.units(by.task);
+        let mapped = free | vm_bit(by.vm) | one;
+        let mut claimed = 0;
+        for (whole, words) in self.parts(run) {
+            let large = whole.fetch_sub(in_block * words.len() as u64, AcqRel) & VMS != 0 && run.level == 1;
+            // What was found in a word, that it is free, is what is expected in the next.
+            let claim = |(free, count), word: &AtomicU64| {
+                let found = word.compare_exchange(free, mapped, AcqRel, Relaxed);
+                found.map(|free| (free, count + 1)).map_err(|_| count)
+            };
+            let (Ok((_, count)) | Err(count)) = if large { Err(0) } else { try_fold(words, (free, 0), claim) };
+            claimed += count * pages(run.level);
+            if count < words.len() as u64 {
+                whole.fetch_add(in_block * (words.len() as u64 - count), AcqRel);
+                self.unmap(Run { count: claimed, ..run });
+                return self.claim_mapped(run, frames, by);
+            }
+        }
+        Ok(())
+    }
+
+    /// [`FrameTable::claim`] when some are mapped already, or may not be granted.
+    #[cold]
+    fn claim_mapped(&self, run: Run, frames: Range<u64>, by: Granter) -> Result<(), Refused> {
+        self.grantable(frames, by)?;
+        self.map(run, by.vm);
+        Ok(())
+    }
+
+    /// Whether every one of `frames` may be granted by `by`, and how they were found.
     ///
     /// # Errors
     /// `NotRam`, `KernelObject`, `NotYours`, `OtherVm`.
+    pub fn grantable(&self, frames: Range<u64>, by: Granter) -> Result<Found, Refused> {
+        frames.map(|pfn| self.entry(Pfn(pfn))).try_fold(Found::Unmapped, |found, entry| match entry.used() {
+            Use::Absent => Err(Refused::NotRam),
+            Use::Kernel | Use::Module | Use::Pool | Use::Table => Err(Refused::KernelObject),
+            Use::Owned if entry.owner() != by.task => Err(Refused::NotYours),
+            Use::Owned if entry.vm().is_some_and(|vm| vm != by.vm) => Err(Refused::OtherVm),
+            Use::Owned => Ok(if entry.mappings() == 0 { found } else { Found::Mapped }),
+        })
+    }
+
+    /// [`FrameTable::claim`] of the usual frame of a fault: one that is mapped nowhere. Says whether it is claimed.
     #[inline(always)]
-    pub fn grantable(&self, first: Pfn, count: u64, by: Granter) -> Result<Found, Refused> {
-        let end = first.0.checked_add(count).ok_or(Refused::NotRam)?;
-        let run = self.entries.get(first.0 as usize..end as usize).ok_or(Refused::NotRam)?;
-        let free = Entry::new(Use::Owned, by.task, 0, 0, 0).0;
-        let other = or_each(run, |entry| entry ^ free);
-        if other == 0 {
-            return Ok(Found::Unmapped);
+    pub fn claim_page(&self, pfn: Pfn, task: u8, first: FirstMapping) -> bool {
+        let Some((whole, entry)) = self.slots(pfn) else { return false };
+        let free = free(task);
+        let claimed = whole.fetch_sub(FREE, AcqRel) & VMS == 0
+            && entry.compare_exchange(free, free + first.0, AcqRel, Relaxed).is_ok();
+        if !claimed {
+            whole.fetch_add(FREE, AcqRel);
         }
-        if other & (MAPPING - 1) & !vm_bit(by.vm) == 0 {
-            return Ok(Found::Mapped);
-        }
-        Err(Self::why_not(run, by))
+        claimed
     }
 
-    #[cold]
-    fn why_not(run: &[AtomicU64], by: Granter) -> Refused {
-        let refused = |entry: Entry| match entry.used() {
-            Use::Absent => Some(Refused::NotRam),
-            Use::Kernel | Use::Module | Use::Pool | Use::Table => Some(Refused::KernelObject),
-            Use::Owned if entry.owner() != by.task => Some(Refused::NotYours),
-            Use::Owned => entry.vm().filter(|vm| *vm != by.vm).map(|_| Refused::OtherVm),
-        };
-        run.iter().find_map(|entry| refused(Entry(entry.load(Relaxed)))).unwrap_or(Refused::NotRam)
-    }
-
-    /// The frame `pfn`, if it may be granted by `by` and is mapped nowhere: the usual frame of a fault.
+    /// [`FrameTable::claim`] of a block of which nothing is mapped. Says whether it is claimed.
     #[inline(always)]
-    pub fn unmapped(&self, pfn: Pfn, by: Granter) -> Option<Unmapped<'_>> {
-        let entry = self.entries.get(pfn.0 as usize)?;
-        (entry.load(Relaxed) == Entry::new(Use::Owned, by.task, 0, 0, 0).0).then_some(Unmapped { entry, by })
+    pub fn claim_block(&self, first: Pfn, by: Granter) -> bool {
+        let free = free_block(by.task);
+        let claim = |whole: &AtomicU64| whole.compare_exchange(free, free | vm_bit(by.vm) | LARGE, AcqRel, Relaxed);
+        self.blocks.get(first.0 as usize / BLOCK).is_some_and(|whole| claim(whole).is_ok())
     }
 
-    /// Notes that an EPT entry maps each of `count` frames from `first`, which `by` was found to grant and which were
-    /// `found` so.
-    #[inline(always)]
-    pub fn granted(&self, first: Pfn, count: u64, by: Granter, found: Found) {
-        match found {
-            Found::Unmapped => {
-                let mapped = Entry::new(Use::Owned, by.task, vm_bit(by.vm), 0, 1).0;
-                set_each(self.run(first, count), mapped);
-            }
-            Found::Mapped => self.map(first, count, by.vm),
+    /// Notes that EPT entries of `vm` map the frames of `run`, which were found grantable.
+    pub fn map(&self, run: Run, vm: u8) {
+        let (_, one, in_block) = run.units(0);
+        for (whole, words) in self.parts(run) {
+            let first = fold(words, 0, |first, word| {
+                word.fetch_or(vm_bit(vm), AcqRel);
+                first + u64::from(word.fetch_add(one, AcqRel) < one)
+            });
+            whole.fetch_sub(in_block * first, AcqRel);
         }
     }
 
-    /// Notes that an EPT entry of `vm` maps `count` frames from `first`, which were found grantable.
-    pub fn map(&self, first: Pfn, count: u64, vm: u8) {
-        for entry in self.run(first, count) {
-            entry.store((entry.load(Relaxed) | vm_bit(vm)) + MAPPING, Relaxed);
+    /// Notes that the EPT entries that mapped the frames of `run`, or were going to, are gone.
+    pub fn unmap(&self, run: Run) {
+        let (_, one, in_block) = run.units(0);
+        for (whole, words) in self.parts(run) {
+            let Some(owned) = words.first().map(|word| word.load(Relaxed) & (one - 1)) else { return };
+            // Mapped once and owned like the first: the usual frame.
+            let (once, free) = (owned | one, owned & !VMS);
+            let (_, left) = fold(words, (once, 0), |(expected, left), word| {
+                match word.compare_exchange(expected, free, AcqRel, Relaxed) {
+                    Ok(found) => (found, left),
+                    Err(_) => (once, left + Self::less(word, one)),
+                }
+            });
+            whole.fetch_add(in_block * (words.len() as u64 - left), AcqRel);
         }
     }
 
-    /// Notes that an EPT entry that mapped `count` frames from `first` is gone.
-    pub fn unmap(&self, first: Pfn, count: u64) {
-        let run = self.run(first, count);
-        let Some(owned) = run.first().map(|entry| entry.load(Relaxed) & (MAPPING - 1)) else { return };
-        // Mapped once and owned like the first: the usual frame.
-        let (once, free) = (owned | MAPPING, owned & !VMS);
-        each(run, |entry| {
-            if entry.load(Relaxed) == once {
-                entry.store(free, Relaxed);
-            } else {
-                Self::less(entry);
-            }
-        });
-    }
-
-    /// One mapping less.
+    /// One mapping less. Says whether there are more: 1 or 0.
     #[cold]
     #[inline(never)]
-    fn less(entry: &AtomicU64) {
-        let left = entry.load(Relaxed) - MAPPING;
-        entry.store(if left < MAPPING { left & !VMS } else { left }, Relaxed);
-    }
-
-    fn run(&self, first: Pfn, count: u64) -> &[AtomicU64] {
-        let first = first.0 as usize;
-        self.entries.get(first..first + count as usize).unwrap_or_default()
-    }
-
-    /// Whether `task` may donate `count` frames from `first`: owned by it and mapped in no guest.
-    ///
-    /// # Errors
-    /// `BadCount`, `NotRam`, `NotYours`, `KernelObject`, `StillMapped`.
-    pub fn donatable(&self, first: Pfn, count: u64, task: u8) -> Result<(), Refused> {
-        if count == 0 || count > 512 {
-            return Err(Refused::BadCount);
+    fn less(word: &AtomicU64, one: u64) -> u64 {
+        let before = word.fetch_sub(one, AcqRel);
+        if before < 2 * one {
+            word.fetch_and(!VMS, AcqRel);
         }
-        match self.grantable(first, count, Granter { task, vm: 0 }) {
-            Ok(Found::Unmapped) => Ok(()),
-            Ok(Found::Mapped) | Err(Refused::OtherVm) => Err(Refused::StillMapped),
-            Err(refused) => Err(refused),
-        }
+        u64::from(before >= 2 * one)
     }
 
-    /// Moves a donatable frame, or a table that is not used any more, empty and out of its owner's sight, to the pool of
-    /// `vm`.
-    pub fn donate(&self, pfn: Pfn, pool: &mut Pool, vm: u8) {
-        let owner = self.entry(pfn).owner();
-        self.set(pfn, Entry::new(Use::Pool, owner, vm_bit(vm), 0, pool.first));
-        pool.first = pfn.0 as u32;
-        pool.count += 1;
+    /// The blocks that a run lies in: the word of each, and the words in which the run's mappings are counted.
+    #[inline(always)]
+    fn parts(&self, run: Run) -> impl Iterator<Item = (&AtomicU64, &[AtomicU64])> {
+        let (mut first, end) = (run.first.0 as usize, (run.first.0 + run.count) as usize);
+        core::iter::from_fn(move || {
+            let block = self.blocks.get(first / BLOCK).filter(|_| first < end)?;
+            let from = first;
+            first = end.min((from / BLOCK + 1) * BLOCK);
+            let words = if run.level > 1 { core::slice::from_ref(block) } else { self.frames.get(from..first)? };
+            Some((block, words))
+        })
     }
 
-    /// Takes `count` cleared frames from a pool, all or none.
-    pub fn take(&self, pool: &mut Pool, count: u32) -> Option<TableFrames> {
-        pool.count = pool.count.checked_sub(count)?;
-        let taken = TableFrames { first: pool.first, count };
-        for _ in 0..count {
-            pool.first = self.entry(Pfn(u64::from(pool.first))).mappings();
-        }
-        Some(taken)
-    }
-
-    /// Uses the next of `frames` for a table.
-    pub fn next_table(&self, frames: &mut TableFrames) -> Option<Pfn> {
-        frames.count = frames.count.checked_sub(1)?;
-        let pfn = Pfn(u64::from(frames.first));
-        let entry = self.entry(pfn);
-        frames.first = entry.mappings();
-        self.set(pfn, Entry::new(Use::Table, entry.owner(), entry.0 & VMS, 0, 0));
-        Some(pfn)
+    /// Whether the word of the block of `first` says what the words of its frames do.
+    #[must_use]
+    pub fn block_is_true(&self, first: Pfn) -> bool {
+        let number = first.0 as usize / BLOCK;
+        let frames = self.frames.iter().skip(number * BLOCK).take(BLOCK);
+        let Some(whole) = self.blocks.get(number).map(|word| word.load(Relaxed)) else { return true };
+        let owned =
+            || frames.clone().map(|entry| Entry(entry.load(Relaxed))).filter(|entry| entry.used() == Use::Owned);
+        let free = owned().filter(|entry| entry.mappings() == 0).count() as u64;
+        let of_one = whole & SEVERAL != 0 || owned().all(|entry| entry.owner() == Entry(whole).owner());
+        whole / FREE % (LARGE / FREE) == free && of_one && (whole & VMS == 0) == (whole < LARGE)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::arch::vmx::ept_entry::{EptFormat, TRACES, seen_by};
 use crate::ept::{Entry, Format, Leaf, Place, TableMemory, Tree, pages};
-use crate::frame::{CHUNK, Found, FrameTable, Granter, Pool, TableFrames, each};
+use crate::frame::{FrameTable, Granter, Pool, Run, TableFrames, fold, try_fold};
 use crate::vm::StaleTlb;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
@@ -33,13 +33,11 @@ pub struct Shapes {
     pub execute_only: bool,
 }
 
-/// A grant of pages of `LEVEL` that was found good, with the table frames that it needs.
+/// A grant of pages of `LEVEL` that was found good: its frames are claimed, and the table frames that it needs are its own.
 pub struct Plan<'m, const LEVEL: u8> {
     grant: Grant,
     place: Place<'m>,
     tables: TableFrames,
-    by: Granter,
-    found: Found,
 }
 
 /// Checks and installs a grant. The walk and the checks are made once for each page size, so that the common one has no
@@ -62,7 +60,7 @@ pub fn install<M: TableMemory>(
     }
 }
 
-/// Checks everything, changes nothing but the pool, from which the plan owns the frames that it needs.
+/// Checks everything, changes nothing but what the plan owns: its claim to the frames, and table frames from the pool.
 ///
 /// # Errors
 /// The first reason against it; nothing has changed then.
@@ -74,29 +72,34 @@ fn decode<'m, const LEVEL: u8, M: TableMemory>(
     pool: &Mutex<Pool>,
 ) -> Result<Plan<'m, LEVEL>, Refused> {
     check_shape(&grant, against, pages(LEVEL))?;
-    let found = frames.grantable(grant.pfn, u64::from(grant.count) * pages(LEVEL), against.by)?;
+    let run = Run { first: grant.pfn, count: u64::from(grant.count) * pages(LEVEL), level: LEVEL };
+    frames.claim(run, against.by)?;
     let place = against.ept.walk(grant.gfn.0, LEVEL);
-    let mut tables = TableFrames::default();
-    if place.level > LEVEL {
-        tables = tables_below(&place, LEVEL, frames, pool)?;
-    } else if LEVEL > 1 {
-        let run = &place.table[place.index..place.index + usize::from(grant.count)];
-        let table = |entry: u64| matches!(EptFormat::decode(entry, LEVEL), Entry::Table(_));
-        if run.iter().any(|entry| table(entry.load(Relaxed))) {
-            return Err(Refused::TablesThere);
-        }
+    if place.level == LEVEL && LEVEL == 1 {
+        return Ok(Plan { grant, place, tables: TableFrames::default() });
     }
-    Ok(Plan { grant, place, tables, by: against.by, found })
+    let tables = tables_for(&place, LEVEL, usize::from(grant.count), frames, pool);
+    tables.map(|tables| Plan { grant, place, tables }).inspect_err(|_| frames.unmap(run))
 }
 
-/// The tables that are missing below `place`.
+/// The tables that are missing between `place` and `level`, where none may be for `count` entries.
 #[cold]
-fn tables_below(place: &Place, level: u8, frames: &FrameTable, pool: &Mutex<Pool>) -> Result<TableFrames, Refused> {
-    match EptFormat::decode(place.entry, place.level) {
-        Entry::Empty => {}
-        Entry::Leaf(_) | Entry::Table(_) => return Err(Refused::LargePageThere),
+fn tables_for(
+    place: &Place,
+    level: u8,
+    count: usize,
+    frames: &FrameTable,
+    pool: &Mutex<Pool>,
+) -> Result<TableFrames, Refused> {
+    if place.level > level {
+        return match EptFormat::decode(place.entry, place.level) {
+            Entry::Empty => frames.take(&mut pool.lock(), u32::from(place.level - level)).ok_or(Refused::NoTables),
+            Entry::Leaf(_) | Entry::Table(_) => Err(Refused::LargePageThere),
+        };
     }
-    frames.take(&mut pool.lock(), u32::from(place.level - level)).ok_or(Refused::NoTables)
+    let run = &place.table[place.index..place.index + count];
+    let table = run.iter().any(|entry| EptFormat::next(entry.load(Relaxed)).is_some());
+    if table { Err(Refused::TablesThere) } else { Ok(TableFrames::default()) }
 }
 
 #[inline(always)]
@@ -131,7 +134,7 @@ fn perform<const LEVEL: u8, M: TableMemory>(
     ept: &Tree<'_, EptFormat, M>,
     frames: &FrameTable,
 ) -> (StaleTlb, u64) {
-    let Plan { grant, mut place, mut tables, by, found } = plan;
+    let Plan { grant, mut place, mut tables } = plan;
     let Grant { pfn, count, rights, mem_type, .. } = grant;
     if place.level > LEVEL {
         place = link(place, &grant, ept, frames, &mut tables);
@@ -140,30 +143,24 @@ fn perform<const LEVEL: u8, M: TableMemory>(
     let run = &place.table[place.index..(place.index + usize::from(count)).min(512)];
     let filled = fill(run, EptFormat::leaf(pfn, LEVEL, rights, mem_type) | seen_by(grant.seen_by), size << 12);
     let added = filled as u64 * size;
-    frames.granted(pfn, added, by, found);
     if filled == run.len() {
         return (StaleTlb::Nothing, added);
     }
     let rest = Grant { pfn: Pfn(pfn.0 + added), ..grant };
-    let (stale, more) = replace_run(&run[filled..], &rest, frames, by.vm);
+    let (stale, more) = replace_run(&run[filled..], &rest, frames);
     (stale, added + more)
 }
 
-/// Fills empty entries of `run` with `leaf` and what follows it in steps. Says how many, up to the first that is not empty.
+/// Fills empty entries of `run` with `first` and what follows it in steps. Says how many, up to the first that is not empty.
 #[inline(always)]
-fn fill(run: &[AtomicU64], mut leaf: u64, step: u64) -> usize {
-    let mut install = |slot: &AtomicU64| {
-        let installed = slot.compare_exchange(0, leaf, AcqRel, Relaxed).is_ok();
-        leaf += step;
-        installed
-    };
-    let (chunks, rest) = run.as_chunks::<CHUNK>();
-    for (n, chunk) in chunks.iter().enumerate() {
-        if let Some(full) = chunk.iter().position(|slot| !install(slot)) {
-            return n * CHUNK + full;
-        }
-    }
-    rest.iter().position(|slot| !install(slot)).map_or(run.len(), |full| chunks.len() * CHUNK + full)
+fn fill(run: &[AtomicU64], first: u64, step: u64) -> usize {
+    // What was found in an entry, nothing, is what is expected in the next.
+    let end = try_fold(run, (first, 0), |(leaf, nothing), slot| {
+        let found = slot.compare_exchange(nothing, leaf, AcqRel, Relaxed);
+        found.map(|nothing| (leaf + step, nothing)).map_err(|_| leaf)
+    });
+    let (Ok((end, _)) | Err(end)) = end;
+    ((end - first) / step) as usize
 }
 
 #[cold]
@@ -180,7 +177,7 @@ fn link<'m, M: TableMemory>(
 
 /// Installs a run where something is mapped already.
 #[cold]
-fn replace_run(run: &[AtomicU64], grant: &Grant, frames: &FrameTable, vm: u8) -> (StaleTlb, u64) {
+fn replace_run(run: &[AtomicU64], grant: &Grant, frames: &FrameTable) -> (StaleTlb, u64) {
     let (level, size) = (grant.level, grant.level.frames());
     let first = EptFormat::leaf(grant.pfn, level as u8, grant.rights, grant.mem_type) | seen_by(grant.seen_by);
     let (mut stale, mut added) = (StaleTlb::Nothing, 0);
@@ -188,10 +185,9 @@ fn replace_run(run: &[AtomicU64], grant: &Grant, frames: &FrameTable, vm: u8) ->
         let offset = n as u64 * size;
         let leaf = first + (offset << 12);
         if slot.compare_exchange(0, leaf, AcqRel, Relaxed).is_ok() {
-            frames.map(Pfn(grant.pfn.0 + offset), size, vm);
             added += size;
         } else {
-            let (more_stale, more) = replace(slot, leaf, level, frames, vm);
+            let (more_stale, more) = replace(slot, leaf, level, frames);
             stale = stale.and(more_stale);
             added += more;
         }
@@ -201,19 +197,16 @@ fn replace_run(run: &[AtomicU64], grant: &Grant, frames: &FrameTable, vm: u8) ->
 
 /// Something is there already: the new leaf takes its place. More rights on the same frame need no flush, since the CPU
 /// drops what it cached of an address whose access faulted (SDM vol. 3C, 29.4.3.1). Says how many frames are mapped more.
-fn replace(slot: &AtomicU64, leaf: u64, level: Level, frames: &FrameTable, vm: u8) -> (StaleTlb, u64) {
-    let size = level.frames();
+fn replace(slot: &AtomicU64, leaf: u64, level: Level, frames: &FrameTable) -> (StaleTlb, u64) {
+    let (size, level) = (level.frames(), level as u8);
     let old = slot.swap(leaf | slot.load(Relaxed) & TRACES, AcqRel);
-    let Entry::Leaf(after) = EptFormat::decode(leaf, level as u8) else { return (StaleTlb::Nothing, 0) };
-    let Entry::Leaf(before) = EptFormat::decode(old, level as u8) else {
+    let Entry::Leaf(after) = EptFormat::decode(leaf, level) else { return (StaleTlb::Nothing, 0) };
+    let Entry::Leaf(before) = EptFormat::decode(old, level) else {
         // An answer that was remembered; the CPU caches no misconfiguration.
-        frames.map(after.pfn, size, vm);
         return (StaleTlb::Nothing, size);
     };
-    if before.pfn != after.pfn {
-        frames.map(after.pfn, size, vm);
-        frames.unmap(before.pfn, size);
-    }
+    // If it is the same frame, it was counted twice.
+    frames.unmap(Run { first: before.pfn, count: size, level });
     let same = Leaf { accessed: false, dirty: false, rights: after.rights, allowed: after.rights, ..before };
     let stale = same != after || !after.rights.contains(before.allowed);
     (if stale { StaleTlb::Some } else { StaleTlb::Nothing }, 0)
@@ -223,14 +216,9 @@ fn replace(slot: &AtomicU64, leaf: u64, level: Level, frames: &FrameTable, vm: u
 pub fn withdraw(place: &Place<'_>, count: usize, frames: &FrameTable) -> u64 {
     let step = pages(place.level) << 12;
     let mut taken = Taken { frames, level: place.level, first: Pfn(0), gone: 0 };
-    let mut next = NOTHING;
-    each(&place.table[place.index..place.index + count], |slot| {
+    let next = fold(&place.table[place.index..place.index + count], NOTHING, |next, slot| {
         let entry = slot.swap(0, AcqRel) & !TRACES;
-        if entry == next {
-            next += step;
-        } else {
-            next = taken.begin(next, entry);
-        }
+        if entry == next { next + step } else { taken.begin(next, entry) }
     });
     taken.begin(next, 0);
     taken.gone
@@ -256,7 +244,7 @@ impl Taken<'_> {
             && let Entry::Leaf(next) = EptFormat::decode(next, self.level)
         {
             let count = next.pfn.0 - self.first.0;
-            self.frames.unmap(self.first, count);
+            self.frames.unmap(Run { first: self.first, count, level: self.level });
             self.gone += count;
         }
         match EptFormat::decode(entry, self.level) {

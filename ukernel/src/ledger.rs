@@ -36,6 +36,11 @@ pub enum Contradiction {
         /// In the table.
         counted: u64,
     },
+    /// The word of a block of frames says something else than the words of its frames.
+    Block {
+        /// The first of its frames.
+        first: Pfn,
+    },
     /// A table of an EPT lies in a frame that is not the VM's.
     Table {
         /// The VM.
@@ -57,6 +62,9 @@ impl fmt::Display for Contradiction {
             Self::Count { mapped, counted } => {
                 write!(f, "the EPTs map {mapped} frames, the table counts {counted}")
             }
+            Self::Block { first } => {
+                write!(f, "the frames from {:#x} are not what their block's word says", first.0)
+            }
             Self::Table { vm, pfn } => {
                 write!(f, "a table of VM {vm} lies in frame {:#x}, which is not its", pfn.0)
             }
@@ -77,6 +85,9 @@ pub fn prove<'m, M: TableMemory + 'm>(
     for (vm, pager, ept) in vms {
         mapped += prove_leaves(frames, vm, pager, &ept)?;
         prove_tables(frames, vm, &ept)?;
+    }
+    if let Some(first) = (0..frames.len() as u64).step_by(512).map(Pfn).find(|first| !frames.block_is_true(*first)) {
+        return Err(Contradiction::Block { first });
     }
     let counted = (0..frames.len() as u64).map(|pfn| frames.entry(Pfn(pfn)));
     let counted = counted.filter(|entry| entry.used() == Use::Owned).map(|entry| u64::from(entry.mappings())).sum();

@@ -24,7 +24,7 @@ impl TableMemory for HostTables {
 
 /// A frame table of `frames` frames, all absent.
 pub fn frame_table(frames: usize) -> FrameTable {
-    let entries: Vec<AtomicU64> = (0..frames).map(|_| AtomicU64::new(0)).collect();
+    let entries: Vec<AtomicU64> = (0..FrameTable::words(frames)).map(|_| AtomicU64::new(0)).collect();
     FrameTable::new(Box::leak(entries.into_boxed_slice()))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::arch::paging::Space;
 use crate::arch::vmx::guest;
-use crate::frame::Pool;
+use crate::frame::{FirstMapping, Pool};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use ipc_proto::grant::Pfn;
 use spin::Mutex;
@@ -11,6 +11,8 @@ use spin::Mutex;
 pub struct Vm {
     /// Its place in the manifest.
     pub id: u8,
+    /// What the frame table gets for a frame that it maps.
+    pub first_mapping: FirstMapping,
     /// The root of its EPT.
     pub root: Pfn,
     /// Its EPT pointer, for invalidation.

@@ -43,7 +43,7 @@ impl Ledger {
     /// No room for the bytes.
     pub fn new(count: u64) -> anyhow::Result<Self> {
         let total = (FIRST + count + 512) as usize;
-        let entries: Vec<AtomicU64> = (0..total).map(|_| AtomicU64::new(0)).collect();
+        let entries: Vec<AtomicU64> = (0..FrameTable::words(total)).map(|_| AtomicU64::new(0)).collect();
         // The kernel's table lives as long as the kernel; this one as long as the kit, some dozen times.
         let frames = FrameTable::new(Box::leak(entries.into_boxed_slice()));
         (KERNEL..MODULE).for_each(|pfn| frames.found(Pfn(pfn), Use::Kernel));

@@ -8,7 +8,7 @@ use spin::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 use ukernel::arch::vmx::ept_entry::{EptFormat, remembered, traces};
 use ukernel::ept::{Entry, Format, Leaf, Place, TOP, Tree, pages};
-use ukernel::frame::{Granter, Pool};
+use ukernel::frame::{Granter, Pool, Run};
 use ukernel::grant::{Against, Shapes, install};
 use ukernel::mend;
 use ukernel::vm::StaleTlb;
@@ -202,7 +202,7 @@ impl Vm {
     pub fn remove(&mut self, place: &Place<'_>, leaf: &Leaf, ledger: &Ledger) -> u64 {
         place.table[place.index].store(0, Relaxed);
         let frames = pages(place.level);
-        ledger.frames.unmap(leaf.pfn, frames);
+        ledger.frames.unmap(Run { first: leaf.pfn, count: frames, level: place.level });
         self.mapped -= frames;
         frames
     }

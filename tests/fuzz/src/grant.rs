@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex as Lock, PoisonError};
 use ukernel::arch::vmx::ept_entry::EptFormat;
 use ukernel::ept::{Leaf, Table, TableMemory, Tree};
-use ukernel::frame::{FrameTable, Granter, Pool, Use};
+use ukernel::frame::{FrameTable, Granter, Pool, Run, Use};
 use ukernel::grant::{Against, Shapes, install};
 use ukernel::ledger;
 
@@ -28,7 +28,10 @@ const FRAMES: usize = 2048;
 /// Guest frames: two tables below the root's first two entries.
 const GUEST_FRAMES: u64 = 1 << 28;
 
-static ENTRIES: [AtomicU64; FRAMES] = [const { AtomicU64::new(0) }; FRAMES];
+/// A frame of the pager that another VM sees.
+const OTHERS: Run = Run::small(Pfn(FIRST + 1), 1);
+
+static ENTRIES: [AtomicU64; FrameTable::words(FRAMES)] = [const { AtomicU64::new(0) }; FrameTable::words(FRAMES)];
 static EPT: Tables = Tables([const { [const { AtomicU64::new(0) }; 512] }; TABLES]);
 /// One input at a time uses them.
 static IN_USE: Lock<()> = Lock::new(());
@@ -64,6 +67,7 @@ pub fn check(bytes: &[u8]) {
             Err(refused) => assert_eq!(state(&pool), before, "{refused:?} changes nothing"),
         }
     }
+    frames.unmap(OTHERS);
     let proof = ledger::prove(&frames, [(0, Some(PAGER), ept)].into_iter());
     assert!(proof.is_ok(), "{proof:?}");
 }
@@ -79,7 +83,7 @@ fn begin(frames: &FrameTable, tables: u8) -> Pool {
     for pfn in FIRST..FRAMES as u64 - 16 {
         frames.assign(Pfn(pfn), PAGER);
     }
-    frames.map(Pfn(FIRST + 1), 0, 1);
+    frames.map(OTHERS, 1);
     let mut pool = Pool::default();
     for pfn in 1..=u64::from(tables) % TABLES as u64 {
         frames.assign(Pfn(pfn), PAGER);

@@ -28,11 +28,15 @@ fn main(_ram: u64) -> ! {
     {
         let mut samples = samples::Samples::of(what, &clock);
         // The last one is the debugger's.
-        pages(first, step).skip(1).take(510).for_each(|address| samples.add(act::write_first(address)));
+        pages(first, step)
+            .skip(1)
+            .take((512 / step - 2) as usize)
+            .for_each(|address| samples.add(act::write_first(address)));
         samples.print();
     }
     let last = |first: u64| first + plan::LENGTH - PAGE;
     act::write_traced("single", last(plan::SINGLE));
+    act::write_traced("around", last(plan::AROUND) - (plan::RUN - 1) * PAGE);
     act::write_traced("retried", last(plan::RETRIED));
     let mut mapped = samples::Samples::of("mapped_around", &clock);
     pages(plan::AROUND, 1).for_each(|address| mapped.add(act::write_first(address)));
@@ -40,8 +44,10 @@ fn main(_ram: u64) -> ! {
     let _ = act::write_first(plan::BULK);
     protected(&clock);
     let mut large = samples::Samples::of("large", &clock);
-    (plan::LARGE..plan::END).step_by(plan::LENGTH as usize).for_each(|address| large.add(act::write_first(address)));
+    let behind = plan::END - plan::LENGTH;
+    (plan::LARGE..behind).step_by(plan::LENGTH as usize).for_each(|address| large.add(act::write_first(address)));
     large.print();
+    act::write_traced("large", behind);
     let inside = last(plan::LARGE);
     assert!(act::write_first(inside) < 100, "the whole large page is mapped");
     guests::line!("bench: done");

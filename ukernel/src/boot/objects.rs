@@ -9,6 +9,7 @@ use crate::arch::vmx::root::{EptCapabilities, guest_physical_bits};
 use crate::arch::vmx::{ept_entry, guest};
 use crate::arch::{GuestCpu, vmx};
 use crate::core::Core;
+use crate::frame::FirstMapping;
 use crate::load::Builder;
 use crate::memop;
 use crate::system::System;
@@ -143,6 +144,7 @@ impl Boot {
             let exits_to = pager.map_or(server, |(pager, _)| pager);
             let vm = Vm {
                 id: index as u8,
+                first_mapping: FirstMapping::of(index as u8),
                 root,
                 eptp: ept_entry::pointer(root, EptCapabilities::read()),
                 pager: pager.map(|(pager, _)| pager as u8),

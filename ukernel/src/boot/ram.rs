@@ -107,7 +107,7 @@ fn mappings(information: &BootInformation) -> impl Iterator<Item = Mapping> {
 /// Makes the frame table: all RAM is the kernel's until it is given to a task, modules stay modules.
 pub fn frame_table(information: &BootInformation, modules: &[Module], frames: &mut BootFrames) -> Option<FrameTable> {
     let end = ram(information).map(|range| range.end / 4096).max()?;
-    let table = FrameTable::new(frames.words(end as usize)?);
+    let table = FrameTable::new(frames.words(FrameTable::words(end as usize))?);
     let mark = |range: Range<u64>, used| {
         for pfn in range.start.div_ceil(4096)..range.end / 4096 {
             table.found(Pfn(pfn), used);

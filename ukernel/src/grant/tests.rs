@@ -50,8 +50,11 @@ impl Fixture {
 
     fn refusal(&mut self, grant: Grant) -> Refused {
         let left = self.pool.lock().count();
+        let entries = |vm: &Self| (0..8192).map(|pfn| vm.frames.entry(Pfn(pfn))).collect::<Vec<_>>();
+        let before = entries(self);
         let refused = self.install(grant).expect_err("it must be refused");
         assert_eq!(self.pool.lock().count(), left, "a refused grant changes nothing");
+        assert!(entries(self) == before, "a refused grant changes nothing");
         let mut mapped = 0;
         self.ept().leaves(0, 1 << 19, |_, _, _| {
             mapped += 1;
@@ -120,7 +123,7 @@ fn a_server_cannot_grant_outside_its_frames() {
 #[test]
 fn a_frame_of_another_vm_is_refused() {
     let mut vm = Fixture::new();
-    vm.frames.map(Pfn(FIRST), 1, 1);
+    vm.frames.map(Run::small(Pfn(FIRST), 1), 1);
     assert_eq!(vm.refusal(page()), Refused::OtherVm);
 }
 
@@ -287,21 +290,22 @@ fn the_short_way_makes_the_entry_that_the_long_way_makes() {
     use ipc_proto::fault::ClaimedReply;
     let map = FaultReply::Map(page(), 0).to_words(TopUp::default())[0] & !0x3_ffff;
     let mut taken = 0;
-    for shape in 0..1 << 18 {
-        let words = [map | shape, 0x100, FIRST, 7, 0, 0];
-        let Some(bits) = page_bits(words[0]) else { continue };
+    for (shape, level) in (0..1 << 18).flat_map(|shape| [(shape, Level::Page), (shape, Level::Large)]) {
+        let words = [map | shape, 0x200, FIRST, 7, 0, 0];
+        let Some(bits) = page_bits(words[0], level) else { continue };
         let mut vm = Fixture::new();
         let Ok(ClaimedReply::Map(claim, 0)) = ClaimedReply::from_words(&words) else {
             panic!("{shape:#x} is no reply")
         };
-        assert_eq!(vm.install_words(claim), Ok((StaleTlb::Nothing, 1)), "{shape:#x}");
-        assert_eq!(vm.ept().find(0x100, 1).entry, bits | FIRST << 12, "{shape:#x}");
+        assert_eq!(vm.install_words(claim), Ok((StaleTlb::Nothing, level.frames())), "{shape:#x}");
+        assert_eq!(vm.ept().find(0x200, level as u8).entry, bits | FIRST << 12, "{shape:#x}");
         taken += 1;
     }
-    // Four rights that can be read, five memory types.
-    assert_eq!(taken, 4 * 5);
+    // Four rights that can be read, five memory types, two levels.
+    assert_eq!(taken, 4 * 5 * 2);
     for other in [map | 1 << 24, map | 1 << 18, map | 1 << 60, FaultReply::Retry.to_words(TopUp::default())[0]] {
-        assert_eq!(page_bits(other | page().claim().shape & 0x3ffff), None, "{other:#x}");
+        let head = other | page().claim().shape & 0x3ffff;
+        assert_eq!((page_bits(head, Level::Page), page_bits(head, Level::Large)), (None, None), "{other:#x}");
     }
 }
 

@@ -1,8 +1,10 @@
 use super::*;
 use crate::ept::Format;
+use crate::frame::Run;
 use crate::testing::{HostTables, frame_table};
 use ipc_proto::grant::{MemType, Rights};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::vec::Vec;
 
 const PAGER: u8 = 2;
 
@@ -17,7 +19,7 @@ impl Fixture {
         let frames = frame_table(256);
         (0..4).for_each(|pfn| frames.assign_root(Pfn(pfn), 0));
         (100..200).for_each(|pfn| frames.assign(Pfn(pfn), PAGER));
-        frames.map(Pfn(100), 1, 0);
+        frames.map(Run::small(Pfn(100), 1), 0);
         let tables = HostTables::new(4);
         for level in 0..3 {
             tables.table(Pfn(level))[0].store(EptFormat::table(Pfn(level + 1)), Relaxed);
@@ -85,4 +87,17 @@ fn a_table_in_a_frame_that_a_task_owns_is_found() {
     let vm = Fixture::new();
     vm.frames.assign(Pfn(3), PAGER);
     assert_eq!(vm.prove(), Err(Contradiction::Table { vm: 0, pfn: Pfn(3) }));
+}
+
+#[test]
+fn a_block_that_counts_other_free_frames_than_there_are_is_found() {
+    let words: Vec<AtomicU64> = (0..FrameTable::words(1024)).map(|_| AtomicU64::new(0)).collect();
+    let words: &'static [AtomicU64] = Vec::leak(words);
+    let frames = FrameTable::new(words);
+    (512..1024).for_each(|pfn| frames.assign(Pfn(pfn), PAGER));
+    let prove = || prove::<HostTables>(&frames, std::iter::empty());
+    assert_eq!(prove(), Ok(0));
+    // The words of the two blocks come first; as if a frame that is free were not.
+    words[1].fetch_sub(1 << 24, Relaxed);
+    assert_eq!(prove(), Err(Contradiction::Block { first: Pfn(512) }));
 }

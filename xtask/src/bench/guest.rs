@@ -17,7 +17,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// What the guest `bench` does between marks, in its order.
 const TRACED: [&str; 5] = ["first_touch_no_table", "first_touch", "cpuid", "out", "mmio_read"];
 /// What servers of `tests/stopwatch` and their guest do between marks, in their order.
-const RUNS_TRACED: [&str; 6] = ["call_reply", "single", "retried", "map", "unmap", "write_protected"];
+const RUNS_TRACED: [&str; 8] =
+    ["call_reply", "single", "around", "retried", "map", "unmap", "write_protected", "large"];
 /// Pages in the long run of `tests/stopwatch`.
 const RUN: f64 = 512.0;
 /// Answers that map nothing, for each page that is retried there.
@@ -150,7 +151,7 @@ impl Facts {
             ("K6", with(Measured::of(map / RUN, format!("{map} ticks: {by_pager}")), self.events("map")?)),
             ("K7", with(Measured::of(fixed / fault, protect), self.events("write_protected")?)),
             ("K8", with(Measured::of(unmap / RUN, format!("{unmap} ticks: {by_pager}")), self.events("unmap")?)),
-            ("K12", Measured::of(large / single, beside)),
+            ("K12", with(Measured::of(large / single, beside), self.events("large")?)),
         ])
     }
 

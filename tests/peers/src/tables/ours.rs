@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::time::Duration;
 use ukernel::arch::vmx::ept_entry::EptFormat;
 use ukernel::ept::{Entry, Format, Table, TableMemory, Tree};
-use ukernel::frame::{FrameTable, Granter, Pool};
+use ukernel::frame::{FrameTable, Granter, Pool, Run};
 use ukernel::grant::{Against, Shapes, install as install_grant};
 
 const PAGER: u8 = 2;
@@ -34,7 +34,7 @@ struct Vm {
 
 impl Vm {
     fn new() -> Self {
-        let entries: Vec<AtomicU64> = (0..GRANTED as usize + 2 * MOST).map(|_| AtomicU64::new(0)).collect();
+        let entries: Vec<AtomicU64> = (0..FrameTable::words(GRANTED as usize + 2 * MOST)).map(|_| AtomicU64::new(0)).collect();
         let frames = FrameTable::new(entries.leak());
         frames.assign_root(Pfn(0), 0);
         let mut pool = Pool::default();
@@ -61,7 +61,7 @@ impl Vm {
     #[inline(always)]
     fn take_back(&self, page: u64) -> Option<Pfn> {
         let pfn = unmap_one(&self.ept(), page)?;
-        self.frames.unmap(pfn, 1);
+        self.frames.unmap(Run::small(pfn, 1));
         Some(pfn)
     }
 

@@ -63,16 +63,17 @@ impl Format for EptFormat {
     }
 }
 
-/// The bits of a 4 KiB leaf, all but its frame, that the first word of a reply asks for: `Map` of one page that can be
-/// read, of a valid memory type, with nothing more. Any other word is looked at more closely elsewhere.
+/// The bits of a leaf of `level`, 4 KiB or 2 MiB, all but its frame, that the first word of a reply asks for: `Map` of one
+/// page of that level that can be read, of a valid memory type, with nothing more. Any other word is looked at more closely
+/// elsewhere.
 #[inline(always)]
 #[must_use]
-pub fn page_bits(head: u64) -> Option<u64> {
+pub fn page_bits(head: u64, level: Level) -> Option<u64> {
     const SHAPE: u64 = 0xff << 10;
     if head & !SHAPE != MAP_ONE & !SHAPE {
         return None;
     }
-    let bits = PAGE_BITS[((head & SHAPE) >> 10) as usize];
+    let bits = if level == Level::Page { &PAGE_BITS } else { &LARGE_BITS }[((head & SHAPE) >> 10) as usize];
     if bits == 0 { None } else { Some(bits) }
 }
 
@@ -91,22 +92,25 @@ const MAP_ONE: u64 = {
     FaultReply::Map(grant, 0).to_words(TopUp { first: 0, count: 0 })[0]
 };
 
-/// By level, rights and type as in bits 17:10 of a grant's shape; 0 for what is no ordinary page.
-static PAGE_BITS: [u64; 256] = {
+static PAGE_BITS: [u64; 256] = bits_of(Level::Page);
+static LARGE_BITS: [u64; 256] = bits_of(Level::Large);
+
+/// By level, rights and type as in bits 17:10 of a grant's shape; 0 for what is no ordinary page of `level`.
+const fn bits_of(level: Level) -> [u64; 256] {
     let mut all = [0; 256];
     let mut shape = 0;
     while shape < 256 {
         let rights = Rights::from_bits_truncate((shape >> 2) as u8);
-        if shape & 3 == Level::Page as usize
+        if shape & 3 == level as usize
             && rights.contains(Rights::READ)
             && let Some(mem_type) = MemType::from_number(shape as u64 >> 5)
         {
-            all[shape] = leaf_bits(rights, mem_type);
+            all[shape] = leaf_bits(rights, mem_type) | if level as u8 > 1 { LARGE } else { 0 };
         }
         shape += 1;
     }
     all
-};
+}
 
 /// The bits of a 4 KiB leaf beside its frame.
 const fn leaf_bits(rights: Rights, mem_type: MemType) -> u64 {
