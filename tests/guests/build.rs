@@ -8,6 +8,10 @@ const GUESTS: &[(&str, &str)] = &[
     ("bench", "flat.ld"),
     ("bench-runs", "flat.ld"),
     ("touch-liar", "flat.ld"),
+    ("work-fill", "flat.ld"),
+    ("work-noise", "flat.ld"),
+    ("work-random", "flat.ld"),
+    ("work-shift", "flat.ld"),
     ("multiboot-check", "multiboot.ld"),
     ("checksum", "linux.ld"),
 ];

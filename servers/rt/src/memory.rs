@@ -169,11 +169,18 @@ pub const fn frame(pfn: u64) -> FrameBytes {
 
 impl FrameBytes {
     /// Fills the frame with zeros. Touching a frame that the task does not own stops the task.
+    #[inline(always)]
     pub fn clear(self) {
+        self.fill(0);
+    }
+
+    /// Fills the frame with a word of 8 bytes.
+    #[inline(always)]
+    pub fn fill(self, value: u64) {
         // SAFETY: the range of `layout::FRAMES` holds frames only: no Rust object of this task lies there, and a frame
         // that is not this task's is not mapped.
         unsafe {
-            core::arch::asm!("rep stosq", inout("rcx") 512u64 => _, inout("rdi") self.0 => _, in("rax") 0u64, options(nostack));
+            core::arch::asm!("rep stosq", inout("rcx") 512u64 => _, inout("rdi") self.0 => _, in("rax") value, options(nostack));
         }
     }
 
@@ -190,6 +197,12 @@ impl FrameBytes {
     pub fn set_word(self, index: usize, value: u32) {
         // SAFETY: as in `word`.
         unsafe { self.0.cast::<u32>().wrapping_add(index & 1023).write(value) };
+    }
+
+    /// Writes pair `index` of the frame's 512; the index wraps.
+    #[inline(always)]
+    pub fn set_pair(self, index: usize, value: u64) {
+        self.pairs()[index & 511].set(value);
     }
 
     /// Its words, two by two.
@@ -241,5 +254,23 @@ impl FrameBytes {
     pub fn write(self, page: &[u8; 4096]) {
         // SAFETY: as in `clear`.
         unsafe { ptr::copy_nonoverlapping(page.as_ptr(), self.0, 4096) };
+    }
+
+    /// Copies bytes out, from word `index` on; what would lie behind the frame is left out.
+    #[inline]
+    pub fn read_at(self, index: usize, bytes: &mut [u8]) {
+        let index = index & 1023;
+        let len = bytes.len().min(4096 - index * 4);
+        // SAFETY: as in `clear`; the bytes lie inside of the frame and of `bytes`.
+        unsafe { ptr::copy_nonoverlapping(self.0.wrapping_add(index * 4), bytes.as_mut_ptr(), len) };
+    }
+
+    /// Copies bytes in, from word `index` on; what would lie behind the frame is left out.
+    #[inline]
+    pub fn write_at(self, index: usize, bytes: &[u8]) {
+        let index = index & 1023;
+        let len = bytes.len().min(4096 - index * 4);
+        // SAFETY: as in `read_at`.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.wrapping_add(index * 4), len) };
     }
 }

@@ -10,7 +10,7 @@ use crate::memslot::MemSlot;
 use crate::pending::Jobs;
 use crate::policy::Chosen;
 use crate::pool::Pool;
-use crate::reclaim::Hand;
+use crate::reclaim::{Hand, Victims};
 use crate::sparse::Sparse;
 use crate::store::Content;
 use crate::zstore::Zstore;
@@ -18,16 +18,12 @@ use ipc_proto::manifest::{MAX_MODULES, MAX_VMS};
 
 /// All of it.
 pub struct Backing {
-    /// Compressed pages.
-    pub zstore: Zstore,
     /// Room to compress in.
     pub compressor: Compressor,
     /// How many pages have a shared frame.
     pub shares: Shares,
     /// Which slots have a boot module as their content.
     pub images: Images,
-    /// Large pages that are zeroed already.
-    pub ahead: LargeAhead,
     /// Faults that are answered later.
     pub jobs: Jobs,
     /// By the VM's place in the manifest.
@@ -36,8 +32,14 @@ pub struct Backing {
 
 /// What is known of one VM.
 pub struct VmBacking {
+    /// Its compressed pages, in frames of its own.
+    pub zstore: Zstore,
+    /// Large pages that are zeroed already.
+    pub ahead: LargeAhead,
     /// Where reclaim looks next.
     pub hand: Hand,
+    /// What the policy gave up of where reclaim looked last, and is still there.
+    pub victims: Option<Victims>,
     /// The fault that comes next finds no frame: there is nothing to take back.
     pub exhausted: bool,
     /// Where the policy looks next, unasked.
@@ -61,6 +63,8 @@ pub struct Counts {
     pub same_filled: u64,
     /// Of those: pages that went to the compressed store.
     pub compressions: u64,
+    /// Of those: pages of which one word is most, which need no LZ4.
+    pub repeated: u64,
     /// Bytes that they needed there, of 4096 each.
     pub compressed_bytes: u64,
     /// Pages that did not become smaller, and stayed.
@@ -84,11 +88,9 @@ pub struct Counts {
 impl Backing {
     /// Nothing is backed.
     pub const EMPTY: Self = Self {
-        zstore: Zstore::EMPTY,
         compressor: Compressor::EMPTY,
         shares: Shares::EMPTY,
         images: Images::NONE,
-        ahead: LargeAhead::EMPTY,
         jobs: Jobs::NONE,
         vms: [const { VmBacking::NONE }; MAX_VMS],
     };
@@ -101,7 +103,7 @@ impl Backing {
             && let Some((offset, page)) = slot.tree.next(from, memory, |page| elsewhere(page.content()))
         {
             match page.content() {
-                Content::Packed(place) => self.zstore.remove(place, pool, memory),
+                Content::Packed(place) => self.vms[vm].zstore.remove(place, pool, memory),
                 Content::Shared(frame) => self.leave(vm, slot, offset, frame, pool, memory),
                 Content::Nothing | Content::Own(_) => {}
             }
@@ -110,6 +112,7 @@ impl Backing {
         }
         // What is gone may have been the reason that nothing could be taken back.
         self.vms[vm].exhausted = false;
+        self.vms[vm].victims = None;
     }
 
     /// Reports what was done for a VM, and what the policy found of it.
@@ -124,22 +127,24 @@ impl Backing {
         }
     }
 
-    /// What was done for a VM, by name. The store is all the VMs' of the pager.
+    /// What was done for a VM, by name.
     #[must_use]
-    pub fn figures(&self, vm: usize) -> [(&'static str, u64); 16] {
-        let counts = &self.vms[vm].counts;
+    pub fn figures(&self, vm: usize) -> [(&'static str, u64); 18] {
+        let VmBacking { counts, zstore, .. } = &self.vms[vm];
         // How many bytes of pages one byte of the store held, in hundredths.
         let ratio = (counts.compressions * 4096 * 100).checked_div(counts.compressed_bytes).unwrap_or(0);
         [
             ("evictions", counts.evictions),
             ("same_filled", counts.same_filled),
             ("compressions", counts.compressions),
+            ("repeated_words", counts.repeated),
+            ("compressed_bytes", counts.compressed_bytes),
             ("decompressions", counts.decompressions),
             ("incompressible", counts.incompressible),
             ("compression_ratio_percent", ratio),
-            ("store_pages", self.zstore.pages()),
-            ("store_frames", self.zstore.frames()),
-            ("store_bytes", self.zstore.bytes()),
+            ("store_pages", zstore.pages()),
+            ("store_frames", zstore.frames()),
+            ("store_bytes", zstore.bytes()),
             ("cow_breaks", counts.cow_breaks),
             ("zero_shared", counts.zero_shared),
             ("merged", counts.merged),
@@ -153,7 +158,10 @@ impl Backing {
 
 impl VmBacking {
     const NONE: Self = Self {
+        zstore: Zstore::EMPTY,
+        ahead: LargeAhead::EMPTY,
         hand: Hand::START,
+        victims: None,
         exhausted: false,
         survey: Hand::START,
         zero: None,
@@ -169,6 +177,7 @@ impl Counts {
         evictions: 0,
         same_filled: 0,
         compressions: 0,
+        repeated: 0,
         compressed_bytes: 0,
         incompressible: 0,
         decompressions: 0,

@@ -1,4 +1,7 @@
-//! One page in fewer bytes: LZ4, with a checksum over what was stored.
+//! One page in fewer bytes: the quick way ([`repeated`]) where a page is made for it, else LZ4. The last byte says which.
+//! A checksum is over what was stored.
+
+mod repeated;
 
 use crate::machine::{FRAME, Memory, PageBytes};
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
@@ -6,6 +9,28 @@ use twox_hash::XxHash64;
 
 /// A page that needs more bytes than this is not worth storing: three quarters of a frame.
 pub const MOST: usize = FRAME / 4 * 3;
+/// Room for a page that becomes larger, and for the byte that says how it was packed.
+const ROOM: usize = get_maximum_output_size(FRAME) + 1;
+
+/// How a page was packed: the last byte of what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Form {
+    /// A block of LZ4.
+    Lz4 = 1,
+    /// One word that is most of it, and the others.
+    Repeated = 2,
+}
+
+impl Form {
+    const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Lz4),
+            2 => Some(Self::Repeated),
+            _ => None,
+        }
+    }
+}
 
 /// What became of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +38,7 @@ pub enum Packed {
     /// It is all zeros, and needs nothing.
     Zero,
     /// It needs that many bytes, which are in the compressor.
-    Bytes(usize),
+    Bytes(usize, Form),
     /// It does not become smaller.
     TooLarge,
 }
@@ -26,24 +51,26 @@ pub struct Damaged;
 pub struct Compressor {
     table: CompressTable,
     page: PageBytes,
-    bytes: [u8; get_maximum_output_size(FRAME)],
+    bytes: [u8; ROOM],
 }
 
 impl Compressor {
     /// An empty one.
-    pub const EMPTY: Self =
-        Self { table: CompressTable::small(), page: [0; FRAME], bytes: [0; get_maximum_output_size(FRAME)] };
+    pub const EMPTY: Self = Self { table: CompressTable::small(), page: [0; FRAME], bytes: [0; ROOM] };
 
     /// Makes the content of `frame` smaller.
     pub fn pack(&mut self, frame: u32, memory: &impl Memory) -> Packed {
         memory.read(frame, &mut self.page);
-        if is_zero(&self.page) {
-            return Packed::Zero;
-        }
-        match compress_into_with_table(&self.page, &mut self.bytes, &mut self.table) {
-            Ok(len) if len <= MOST => Packed::Bytes(len),
-            Ok(_) | Err(_) => Packed::TooLarge,
-        }
+        let (len, form) = match repeated::pack(&self.page, &mut self.bytes) {
+            Some(0) => return Packed::Zero,
+            Some(len) => (len, Form::Repeated),
+            None => match compress_into_with_table(&self.page, &mut self.bytes, &mut self.table) {
+                Ok(len) if len < MOST => (len, Form::Lz4),
+                Ok(_) | Err(_) => return Packed::TooLarge,
+            },
+        };
+        self.bytes[len] = form as u8;
+        Packed::Bytes(len + 1, form)
     }
 
     /// The bytes of the page that was packed last, or those that are to be unpacked.
@@ -56,21 +83,31 @@ impl Compressor {
     /// # Errors
     /// [`Damaged`] when they are not those of a page; nothing is written then.
     pub fn unpack(&mut self, len: usize, frame: u32, memory: &mut impl Memory) -> Result<(), Damaged> {
-        let bytes = self.bytes.get(..len).ok_or(Damaged)?;
-        match decompress_into(bytes, &mut self.page) {
-            Ok(FRAME) => {
+        let (form, bytes) = self.bytes.get(..len).and_then(<[u8]>::split_last).ok_or(Damaged)?;
+        let done = match Form::from_byte(*form).ok_or(Damaged)? {
+            Form::Lz4 if matches!(decompress_into(bytes, &mut self.page), Ok(FRAME)) => {
                 memory.write(frame, &self.page);
-                Ok(())
+                true
             }
-            Ok(_) | Err(_) => Err(Damaged),
-        }
+            Form::Lz4 => false,
+            Form::Repeated => repeated::unpack(bytes, frame, memory),
+        };
+        if done { Ok(()) } else { Err(Damaged) }
     }
 }
 
-/// The checksum of stored bytes.
+const _: () = assert!(repeated::MOST < MOST);
+
+/// The checksum of stored bytes. It tells of damage, not of malice: whoever can write the store can write a sum.
 #[must_use]
 pub fn checksum(bytes: &[u8]) -> u32 {
-    XxHash64::oneshot(0, bytes) as u32
+    const PRIME: u64 = 0x9e37_79b1_85eb_ca87;
+    // Each step is one-to-one in the word and in what was before: one word that changes is never missed for another.
+    let step = |sum: u64, word: u64| (sum.rotate_left(23) ^ word).wrapping_mul(PRIME);
+    let (words, rest) = bytes.as_chunks::<8>();
+    let sum = words.iter().fold(bytes.len() as u64, |sum, word| step(sum, u64::from_le_bytes(*word)));
+    let sum = rest.iter().fold(sum, |sum, byte| step(sum, u64::from(*byte)));
+    (sum ^ sum >> 32) as u32
 }
 
 /// A number that pages with the same content have in common, and others hardly ever.

@@ -71,9 +71,9 @@ impl Pager {
         request: SlotRequest,
         machine: &mut M,
     ) -> Result<SlotReply, SlotRefused> {
-        let Self { pool, vms, policy, backing, first_pfn, .. } = self;
+        let Self { vms, policy, backing, first_pfn, .. } = self;
         let memory = vms.get_mut(vm).ok_or(SlotRefused::NoHello)?;
-        let VmMemory { slots, stats: counts, mtrrs, history, vcpus, watch, .. } = memory;
+        let VmMemory { pool, slots, stats: counts, mtrrs, history, vcpus, watch, .. } = memory;
         if let SlotRequest::MemoryType(register, value) = request {
             mtrrs.write(register, value).map_err(|_| SlotRefused::UnknownRegister)?;
         }

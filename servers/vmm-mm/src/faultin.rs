@@ -87,7 +87,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
     fn unpack(&mut self, slot: &mut MemSlot, offset: u64, place: u32) -> Result<Page, DenyReason> {
         let Self { vm, pool, backing, machine, .. } = self;
         let frame = pool.take_any(*machine).ok_or(DenyReason::OutOfMemory)?;
-        let bytes = backing.zstore.get(place, backing.compressor.bytes(), *machine);
+        let bytes = backing.vms[*vm].zstore.get(place, backing.compressor.bytes(), *machine);
         if bytes.and_then(|len| backing.compressor.unpack(len, frame.index(), *machine)).is_err() {
             pool.release(frame, *machine);
             log::error!("vm {vm}: the stored content of gfn {:#x} is damaged", slot.base().0 + offset);
@@ -95,7 +95,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         }
         // The frame is the page's before the stored content goes.
         slot.tree.set(offset, Content::Own(Frame::into_index(frame)), *machine);
-        backing.zstore.remove(place, pool, *machine);
+        backing.vms[*vm].zstore.remove(place, pool, *machine);
         backing.vms[*vm].counts.decompressions += 1;
         Ok(slot.tree.page(offset, *machine))
     }

@@ -7,7 +7,7 @@
 //! counts and [`history`] remembers. The first touch of a page goes the short way in [`serve`], everything else all the
 //! way in `tdp`. What is behind a page beside a frame of its own is in [`backing`]: frames that pages share ([`cow`]), boot modules
 //! ([`image`]), the compressed store ([`zstore`], [`compress`]). Without a frame, `reclaim` takes some back and the fault is
-//! `pending` meanwhile; `survey` does what is done at times. [`control`] answers what the VM's server asks: about slots (`change`), what was written ([`dirty`]), and
+//! `pending` meanwhile; `survey` does what is done at times. [`shares`] says how many frames each VM has. [`control`] answers what the VM's server asks: about slots (`change`), what was written ([`dirty`]), and
 //! [`why`] an address faults, which it may have [`tell`] line by line. [`machine`] is what the pager needs of the kernel: in a system `task` puts system calls there, on the host tests their own.
 //!
 //! The names are those of the x86 TDP fault path of Linux KVM.
@@ -44,6 +44,7 @@ mod recover;
 pub mod resolve;
 pub mod runs;
 pub mod serve;
+pub mod shares;
 pub mod sparse;
 pub mod stats;
 pub mod store;

@@ -50,6 +50,30 @@ pub trait Memory {
             self.set_word(frame, index, u32::from_le_bytes(*word));
         }
     }
+    /// Fills the frame with a word of 8 bytes.
+    fn fill(&mut self, frame: u32, value: u64) {
+        (0..WORDS / 2).for_each(|index| self.set_pair(frame, index, value));
+    }
+    /// Writes two words at once: `index` (below half of [`WORDS`]) counts pairs.
+    #[inline(always)]
+    fn set_pair(&mut self, frame: u32, index: usize, value: u64) {
+        self.set_word(frame, index * 2, value as u32);
+        self.set_word(frame, index * 2 + 1, (value >> 32) as u32);
+    }
+    /// Copies bytes of the frame out, from word `index` on. They lie in the frame.
+    fn read_at(&self, frame: u32, index: usize, bytes: &mut [u8]) {
+        for (n, bytes) in bytes.chunks_mut(4).enumerate() {
+            bytes.copy_from_slice(&self.word(frame, index + n).to_le_bytes()[..bytes.len()]);
+        }
+    }
+    /// Copies bytes into the frame, from word `index` on. They lie in the frame; what is behind them stays.
+    fn write_at(&mut self, frame: u32, index: usize, bytes: &[u8]) {
+        for (n, bytes) in bytes.chunks(4).enumerate() {
+            let mut word = self.word(frame, index + n).to_le_bytes();
+            word[..bytes.len()].copy_from_slice(bytes);
+            self.set_word(frame, index + n, u32::from_le_bytes(word));
+        }
+    }
     /// Copies page `page` of boot module `image` into the frame, zeros behind its end. False when there is no such
     /// module; nothing is copied then.
     fn read_image(&mut self, image: u8, page: u64, frame: u32) -> bool;

@@ -18,6 +18,8 @@ use ipc_proto::fault::{Fault, FaultReply, Origin};
 use ipc_proto::manifest::{MAX_VCPUS, MAX_VMS};
 use ipc_proto::refused::DenyReason;
 
+/// With fewer free frames than this, reclaim begins although no fault waits.
+const LOW: u64 = 16;
 /// With fewer free frames than this, reclaim goes on when no fault waits any more.
 pub const ENOUGH: u64 = 64;
 
@@ -142,7 +144,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
     }
 
     fn exhausted(&self, fault: &Fault) -> DenyReason {
-        let store = &self.backing.zstore;
+        let store = &self.backing.vms[self.vm].zstore;
         log::error!(
             "vm {}: out of memory at gpa {:#x}: no frame is free, what is left does not become smaller, and the store \
              holds {} pages in {} frames",
@@ -159,15 +161,13 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         let Some(Job { fault, .. }) = self.backing.jobs.waiting.first().copied() else {
             return self.work_behind(slots, policy);
         };
-        if self.pool.left() == 0 && self.reclaim(slots, policy) == Reclaimed::Exhausted {
-            // It comes back to its fault, which is denied.
-            self.backing.vms[self.vm].exhausted = true;
-            let vm = fault.vm;
-            return self.go_on(|fault| fault.vm == vm);
+        if self.pool.left() == 0 {
+            return self.make_room(slots, policy, fault.vm);
         }
         let Some(stats) = stats.get_mut(usize::from(fault.vcpu)) else { return };
         match self.again(&fault, slots, Advice::THE_PAGE, stats, Prefetch::Yes) {
-            Err(DenyReason::OutOfMemory) => return,
+            // It needs more than there are: nodes too, say.
+            Err(DenyReason::OutOfMemory) => return self.make_room(slots, policy, fault.vm),
             Ok((PfRet::Fixed, FaultReply::Map(grant, _))) => {
                 stats.count(Prefetch::Yes, PfRet::Fixed);
                 if let Err(refused) = self.machine.map(self.vm, &grant) {
@@ -180,6 +180,24 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         }
         self.backing.jobs.behind = Some(fault.vm);
         self.go_on(|other| same_page(other, &fault));
+    }
+
+    /// A piece of reclaim for the faults of the VM that wait.
+    fn make_room(&mut self, slots: &mut MemSlots, policy: &mut Chosen, vm: u16) {
+        if self.reclaim(slots, policy) == Reclaimed::Exhausted {
+            // They come back, and are denied.
+            self.backing.vms[self.vm].exhausted = true;
+            self.go_on(|fault| fault.vm == vm);
+        }
+    }
+
+    /// A fault was answered, and few frames are left: some are taken back before one has to wait.
+    pub fn look_ahead(&mut self, vm: u16) {
+        if self.pool.left() < LOW && self.backing.jobs.is_empty() {
+            self.backing.jobs.behind = Some(vm);
+            let now = self.machine.now();
+            self.machine.wake_at(now);
+        }
     }
 
     /// Takes frames back ahead of the next fault.

@@ -1,4 +1,4 @@
-//! The pool: every frame that the pager owns is here or in the [`crate::store`], never in both.
+//! The pool: every frame that the pager has for a VM is here or in the [`crate::store`], never in both.
 //!
 //! Frames are handed out of one *region*, neighbours one after the other, so that neighbouring pages get neighbouring
 //! frames. The region's beginning is zeroed already: at the start, and later whenever there is time
@@ -8,6 +8,7 @@
 //! end and have a list of their own; when nothing else is left they are broken up.
 
 mod gigabyte;
+mod promise;
 use crate::machine::Memory;
 use crate::store::MAX_FRAMES;
 
@@ -93,7 +94,7 @@ pub struct Run {
     pub count: u16,
 }
 
-/// The frames of the pager.
+/// The frames of a VM.
 pub struct Pool {
     /// The region's next frame.
     next: u32,
@@ -105,7 +106,7 @@ pub struct Pool {
     end: u32,
     /// How many frames there are in all.
     total: u32,
-    /// How far the first frame's pfn is above a multiple of 512.
+    /// How far the pfn of the frame with index 0 is above a multiple of 512.
     phase: u32,
     /// The first large page that was given back, its number; 0 for none.
     large: u32,
@@ -116,7 +117,7 @@ pub struct Pool {
     free: u32,
     /// How many frames are free.
     free_count: u32,
-    /// Frames that slots have been promised and tables may not take.
+    /// Frames that slots have been promised.
     promised: u64,
     /// Frames given to the kernel for good.
     donated: u64,
@@ -151,15 +152,16 @@ impl Pool {
         }
     }
 
-    /// Takes over frames `0..frames`, the first of which is `first_pfn`, and zeroes the first [`AT_START`]. More than
-    /// [`MAX_FRAMES`] are left alone.
-    pub fn open(&mut self, first_pfn: u64, frames: u64, memory: &mut impl Memory) {
+    /// Takes over `frames` frames from the one with index `first` on, and zeroes some. Frame 0 is `first_pfn`; those from
+    /// [`MAX_FRAMES`] on are left alone. Says the index behind the last.
+    pub fn open(&mut self, first_pfn: u64, first: u32, frames: u64, memory: &mut impl Memory) -> u32 {
         *self = Self::empty();
-        self.total = u32::try_from(frames).unwrap_or(u32::MAX).min(MAX_FRAMES);
-        self.end = self.total;
+        self.total = u32::try_from(frames).unwrap_or(u32::MAX).min(MAX_FRAMES.saturating_sub(first));
+        (self.next, self.stop, self.zeroed, self.end) = (first, first, first, first + self.total);
         self.phase = (first_pfn % u64::from(LARGE)) as u32;
         self.zero(AT_START, memory);
         self.settle();
+        self.end
     }
 
     /// A frame full of zeros; `None` when no frame is left.
@@ -363,23 +365,6 @@ impl Pool {
         self.donated += u64::from(count);
         // `count` is at most `most`.
         Some(Run { first, count: count as u16 })
-    }
-
-    /// Promises `frames` to a slot; false when that many are not to be had.
-    #[must_use]
-    pub fn promise(&mut self, frames: u64) -> bool {
-        match self.promised.checked_add(frames) {
-            Some(promised) if promised <= u64::from(self.total).saturating_sub(self.donated) => {
-                self.promised = promised;
-                true
-            }
-            Some(_) | None => false,
-        }
-    }
-
-    /// Takes back a promise of as many frames.
-    pub fn unpromise(&mut self, frames: u64) {
-        self.promised = self.promised.saturating_sub(frames);
     }
 
     /// Frames that could be taken now.

@@ -56,12 +56,12 @@ impl Vm {
 fn a_slot_that_comes_and_goes_beside_costs_the_others_no_fault_and_no_content() {
     for policy in ["demand", "fault-around", "huge"] {
         let mut vm = Vm::new(policy, &[(1, 0x400, 0x400, NONE)]);
-        let left = vm.pager.pool().left();
+        let left = vm.pager.vms[0].pool.left();
         for gfn in 0x400..0x800 {
             assert!(vm.is_memory(0, gfn, WRITE));
             vm.machine.put(gfn, 3, gfn as u32);
         }
-        let (before, all) = (vm.taken(), vm.pager.pool().left());
+        let (before, all) = (vm.taken(), vm.pager.vms[0].pool.left());
         for round in 0..50 {
             vm.ask(SlotRequest::Create(slot(2, 0x1000, 0x200, NONE)));
             assert!(vm.is_memory(1, 0x1000 + round, WRITE));
@@ -71,7 +71,7 @@ fn a_slot_that_comes_and_goes_beside_costs_the_others_no_fault_and_no_content() 
         }
         let others = vm.pager.vms[0].vcpus[0].pf_taken;
         assert_eq!(others, before, "{policy}: who uses other memory has not faulted again");
-        assert_eq!(vm.pager.pool().left(), all, "{policy}: no frame is lost, of {left}");
+        assert_eq!(vm.pager.vms[0].pool.left(), all, "{policy}: no frame is lost, of {left}");
         assert!((0x400..0x800).all(|gfn| vm.machine.guest_word(gfn, 3) == gfn as u32));
     }
 }

@@ -5,7 +5,8 @@
 //! operation of the kernel for each row of neighbours; then their content goes to the compressed store and their frames
 //! to the pool. What is noted of a page stays noted: a page that was written and taken back is still dirty.
 
-use crate::compress::Packed;
+use crate::backing::VmBacking;
+use crate::compress::{Form, Packed};
 use crate::level::BLOCK;
 use crate::machine::{Kernel, Memory};
 use crate::memslot::{MemSlots, State};
@@ -32,6 +33,16 @@ pub struct Hand {
     barren: u8,
     /// Whether this round has found something.
     found: bool,
+}
+
+/// Pages that the policy gave up, and that are taken back piece by piece. Whether each still has a frame is looked at then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Victims {
+    first: u64,
+    evict: Bits,
+    pages: u16,
+    /// The first of them that is still to be taken back.
+    next: u16,
 }
 
 /// What became of a piece of reclaim.
@@ -64,20 +75,20 @@ impl Hand {
 impl<M: Memory + Kernel> Mmu<'_, M> {
     /// Takes a piece of the VM's frames back.
     pub fn reclaim(&mut self, slots: &mut MemSlots, policy: &mut Chosen) -> Reclaimed {
-        self.backing.zstore.reserve(self.pool, self.machine);
+        self.backing.vms[self.vm].zstore.reserve(self.pool, self.machine);
         let before = self.pool.left();
         for _ in 0..BLOCKS {
-            let hand = self.backing.vms[self.vm].hand;
-            let Some(view) = self.view(slots, hand, Purpose::Frames { round: hand.barren }, Looks::Accessed) else {
+            let kept = self.backing.vms[self.vm].victims.take();
+            let Some(victims) = kept.or_else(|| self.next_victims(slots, policy)) else {
                 if self.backing.vms[self.vm].hand.wrap().is_none() {
                     return Reclaimed::Exhausted;
                 }
                 continue;
             };
-            let next = self.evict(slots, &view, policy.survey(&view).evict);
+            let rest = self.evict(slots, victims);
             let gained = self.pool.left().saturating_sub(before);
-            let hand = &mut self.backing.vms[self.vm].hand;
-            hand.gfn = next;
+            let VmBacking { hand, victims, .. } = &mut self.backing.vms[self.vm];
+            *victims = rest;
             hand.found |= gained > 0;
             if gained > 0 {
                 hand.barren = 0;
@@ -87,17 +98,22 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         Reclaimed::Going(0)
     }
 
+    /// The hand goes over the next block: what the policy gives up of it. `None` behind the last.
+    fn next_victims(&mut self, slots: &mut MemSlots, policy: &mut Chosen) -> Option<Victims> {
+        let hand = self.backing.vms[self.vm].hand;
+        let view = self.view(slots, hand, Purpose::Frames { round: hand.barren }, Looks::Accessed)?;
+        let evict = policy.survey(&view).evict.both(view.resident);
+        self.backing.vms[self.vm].hand.gfn = view.gfn.0 + u64::from(view.pages);
+        Some(Victims { first: view.gfn.0, evict, next: 0, pages: view.pages })
+    }
+
     /// The next pages from the hand on: up to a block, in one slot. `None` behind the last.
     pub fn view(&mut self, slots: &mut MemSlots, hand: Hand, purpose: Purpose, looks: Looks) -> Option<View> {
         let (gfn, offset) = self.next_known(slots, hand.gfn)?;
         let slot = slots.lookup(Space::Normal, gfn)?;
         let pages = (BLOCK - gfn.0 % BLOCK).min(slot.pages() - offset);
         let mut view = View { vm: self.vm, gfn, pages: pages as u16, resident: Bits::NONE, accessed: None, purpose };
-        for n in 0..pages {
-            if let Content::Own(_) = slot.tree.page(offset + n, self.machine).content() {
-                view.resident.set(n as usize);
-            }
-        }
+        slot.tree.own(offset, pages, self.machine, |n| view.resident.set(n));
         view.accessed = match looks {
             Looks::Accessed => {
                 if !self.watch.cpu.abilities.contains(Abilities::ACCESSED_DIRTY) {
@@ -144,25 +160,22 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         Some(Bits::from_words(core::array::from_fn(word)))
     }
 
-    /// Takes pages of the view back, a piece at most. Says the gfn from which on the rest is to be looked at.
-    fn evict(&mut self, slots: &mut MemSlots, view: &View, evict: Bits) -> u64 {
-        let (mut n, mut left) = (0, PIECE);
-        let wanted = |n: u64| evict.has(n as usize) && view.resident.has(n as usize);
-        while n < u64::from(view.pages) {
-            let row = (n..u64::from(view.pages)).take_while(|n| wanted(*n)).count() as u64;
-            if row == 0 {
-                n += 1;
-                continue;
-            }
+    /// Takes pages back that were given up, a piece at most. What is left for the next.
+    fn evict(&mut self, slots: &mut MemSlots, mut victims: Victims) -> Option<Victims> {
+        let (mut n, mut left) = (victims.next, PIECE);
+        while n < victims.pages && left > 0 {
+            let wanted = |n: &u16| victims.evict.has(usize::from(*n));
+            let row = (n..victims.pages).take_while(wanted).count() as u64;
             let count = row.min(left);
-            self.evict_row(slots, Gfn(view.gfn.0 + n), count);
-            n += count;
-            left -= count;
-            if left == 0 {
-                break;
+            if count > 0 {
+                self.evict_row(slots, Gfn(victims.first + u64::from(n)), count);
             }
+            // One that is not wanted ends the row.
+            n += (count as u16).max(1);
+            left -= count;
         }
-        view.gfn.0 + n
+        victims.next = n;
+        (n < victims.pages).then_some(victims)
     }
 
     /// Takes neighbouring pages of one slot back. A large page among them is made small first.
@@ -205,7 +218,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         let offset = slot.offset(gfn);
         let Self { vm, pool, backing, machine, .. } = self;
         let Content::Own(frame) = slot.tree.page(offset, *machine).content() else { return };
-        let counts = &mut backing.vms[*vm].counts;
+        let VmBacking { counts, zstore, .. } = &mut backing.vms[*vm];
         let content = match backing.compressor.pack(frame, *machine) {
             // Zeros are what a page without content has, unless a module says otherwise.
             Packed::Zero if slot.image().is_none() => {
@@ -217,9 +230,10 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
                 return;
             }
             Packed::Zero => return,
-            Packed::Bytes(len) => {
-                let Ok(place) = backing.zstore.put(&backing.compressor.bytes()[..len], pool, *machine) else { return };
+            Packed::Bytes(len, form) => {
+                let Ok(place) = zstore.put(&backing.compressor.bytes()[..len], pool, *machine) else { return };
                 counts.compressions += 1;
+                counts.repeated += u64::from(form == Form::Repeated);
                 counts.compressed_bytes += len as u64;
                 Content::Packed(place)
             }
@@ -228,7 +242,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         // The content is in the store before the frame goes.
         slot.tree.set(offset, content, *machine);
         pool.release(Frame::from_index(frame), *machine);
-        backing.zstore.reserve(pool, *machine);
+        zstore.reserve(pool, *machine);
     }
 }
 

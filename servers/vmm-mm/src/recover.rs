@@ -18,10 +18,10 @@ pub const RATIO: u64 = 60;
 impl Pager {
     /// Takes a share of the blocks of every VM that were split, those first that waited longest. Says how many are whole.
     pub fn recover<M: Memory + Kernel>(&mut self, machine: &mut M) -> u64 {
-        let Self { pool, vms, backing, first_pfn, .. } = self;
+        let Self { vms, backing, first_pfn, .. } = self;
         let mut recovered = 0;
         for (vm, memory) in vms.iter_mut().enumerate() {
-            let VmMemory { slots, stats: counts, mtrrs, watch, .. } = memory;
+            let VmMemory { pool, slots, stats: counts, mtrrs, watch, .. } = memory;
             let mut mmu = Mmu { vm, pool, first_pfn: *first_pfn, mtrrs, counts, backing, watch, machine };
             recovered += mmu.recover_some(slots);
         }
@@ -31,8 +31,8 @@ impl Pager {
     /// Makes the block of `gfn` in VM `vm` whole, if it can be. Says whether it is.
     #[cfg(test)]
     pub(crate) fn recover_block<M: Memory + Kernel>(&mut self, vm: usize, gfn: Gfn, machine: &mut M) -> bool {
-        let Self { pool, vms, backing, first_pfn, .. } = self;
-        let VmMemory { slots, stats: counts, mtrrs, watch, .. } = &mut vms[vm];
+        let Self { vms, backing, first_pfn, .. } = self;
+        let VmMemory { pool, slots, stats: counts, mtrrs, watch, .. } = &mut vms[vm];
         let mut mmu = Mmu { vm, pool, first_pfn: *first_pfn, mtrrs, counts, backing, watch, machine };
         mmu.recover_at(slots, gfn)
     }

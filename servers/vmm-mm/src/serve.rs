@@ -1,5 +1,7 @@
 //! The pager: receive, resolve, reply. Here a fault's stages are put together and its answer becomes words.
 
+mod deny;
+
 use crate::backing::Backing;
 use crate::dirty::Way;
 use crate::fault::{PageFault, Prefetch};
@@ -11,13 +13,15 @@ use crate::mtrr::Mtrrs;
 use crate::policy::{Advice, Chosen, Demand, NxHuge, Overcommit, ZeroPages};
 use crate::pool::{Ahead, Pool};
 use crate::resolve::PfRet;
+use crate::shares::Shares;
 use crate::stats::{PfStats, VmStats};
 use crate::store::Row;
 use crate::survey::Survey;
 use crate::tdp::Mmu;
 use crate::watch::Watch;
+use deny::{internal, out_of_memory};
 use ipc_proto::fault::{Fault, FaultKind, FaultReply, Origin, TopUp};
-use ipc_proto::grant::{Gpa, Grant, Level, MemType, Pfn, Rights, SeenBy};
+use ipc_proto::grant::{Grant, Level, MemType, Pfn, Rights, SeenBy};
 use ipc_proto::manifest::{MAX_VCPUS, MAX_VMS};
 use ipc_proto::refused::{DenyReason, Refused};
 use ipc_proto::slot::{SlotId, Space};
@@ -36,7 +40,6 @@ const NOTHING: u64 = 0;
 
 /// The whole state of the server.
 pub struct Pager {
-    pub(crate) pool: Pool,
     pub(crate) vms: [VmMemory; MAX_VMS],
     pub(crate) policy: Chosen,
     pub(crate) backing: Backing,
@@ -47,6 +50,8 @@ pub struct Pager {
 
 /// What the pager knows of one VM.
 pub(crate) struct VmMemory {
+    /// Its frames: no other VM's fault takes one of them.
+    pub(crate) pool: Pool,
     pub(crate) slots: MemSlots,
     pub(crate) greeted: Greeted,
     pub(crate) vcpus: [PfStats; MAX_VCPUS],
@@ -65,6 +70,7 @@ pub(crate) enum Greeted {
 
 impl VmMemory {
     const NONE: Self = Self {
+        pool: Pool::empty(),
         slots: MemSlots::empty(),
         greeted: Greeted::No,
         vcpus: [PfStats::ZERO; MAX_VCPUS],
@@ -80,7 +86,6 @@ impl Pager {
     #[must_use]
     pub const fn empty() -> Self {
         Self {
-            pool: Pool::empty(),
             vms: [const { VmMemory::NONE }; MAX_VMS],
             policy: Chosen::Demand(Demand),
             backing: Backing::EMPTY,
@@ -89,19 +94,20 @@ impl Pager {
         }
     }
 
-    /// Takes over `frames` frames from `first_pfn` on, for guests with that many bits of guest-physical address.
+    /// Takes over frames from `first_pfn` on, so many for each VM, for guests with that many bits of guest-physical address.
     pub fn open(
         &mut self,
         first_pfn: u64,
-        frames: u64,
+        shares: &Shares,
         guest_physical_bits: u8,
         policy: Chosen,
         memory: &mut impl Memory,
     ) {
         self.first_pfn = first_pfn;
         self.policy = policy;
-        self.pool.open(first_pfn, frames, memory);
-        for vm in &mut self.vms {
+        let mut first = 0;
+        for (vm, frames) in self.vms.iter_mut().zip(shares) {
+            first = vm.pool.open(first_pfn, first, *frames, memory);
             vm.slots.open(guest_physical_bits);
         }
     }
@@ -129,10 +135,10 @@ impl Pager {
         self.backing.images.set(slot, image)
     }
 
-    /// The frames of the pager.
+    /// The frames of a VM.
     #[must_use]
-    pub const fn pool(&self) -> &Pool {
-        &self.pool
+    pub fn pool(&self, vm: usize) -> Option<&Pool> {
+        self.vms.get(vm).map(|vm| &vm.pool)
     }
 
     /// The words that answer `fault`.
@@ -140,14 +146,18 @@ impl Pager {
     // memory, and then every fault would be stored and loaded on its way from register to register.
     #[inline(always)]
     pub fn answer<M: Memory + Kernel>(&mut self, fault: &Fault, machine: &mut M) -> Words {
-        let advice = self.policy.advise(&PageFault::from_message(fault));
-        let touched = match advice {
-            _ if fault.tables_left < TABLES_LOW => None,
-            Advice::THE_PAGE => self.first_touch(fault, machine),
-            Advice { around, level: Level::Page, stride: 0, zero: ZeroPages::Own } => {
-                self.first_touch_around(fault, around, machine)
-            }
-            _ => None,
+        let tables = fault.tables_left >= TABLES_LOW;
+        let (advice, touched) = if self.policy.maps_one_page() {
+            (Advice::THE_PAGE, if tables { self.first_touch(fault, machine) } else { None })
+        } else {
+            let advice = self.policy.advise(&PageFault::from_message(fault));
+            let touched = match advice {
+                Advice { around, level: Level::Page, stride: 0, zero: ZeroPages::Own } if tables => {
+                    self.first_touch_around(fault, around, machine)
+                }
+                _ => None,
+            };
+            (advice, touched)
         };
         if let Some(grant) = touched {
             return FaultReply::Map(grant, 0).to_words(TopUp::from_word(NOTHING));
@@ -160,12 +170,16 @@ impl Pager {
 
     /// There is time: frames are zeroed ahead of the faults that will want them. Asks for more time when that was not enough.
     pub fn at_leisure(&mut self, memory: &mut impl Memory) {
-        let mut more = self.pool.zero_ahead(ZEROED_AT_LEISURE, memory);
-        if more == Ahead::Enough && self.policy.reserve() > Level::Page {
-            more = self.backing.ahead.step(ZEROED_AT_LEISURE, &mut self.pool, memory);
-        }
-        if more == Ahead::More {
-            memory.ask_for_time();
+        let large = self.policy.reserve() > Level::Page;
+        for (vm, backing) in self.vms.iter_mut().zip(&mut self.backing.vms) {
+            let mut more = vm.pool.zero_ahead(ZEROED_AT_LEISURE, memory);
+            if more == Ahead::Enough && large {
+                more = backing.ahead.step(ZEROED_AT_LEISURE, &mut vm.pool, memory);
+            }
+            if more == Ahead::More {
+                // One VM's at a time: nobody else is served meanwhile.
+                return memory.ask_for_time();
+            }
         }
     }
 
@@ -178,8 +192,8 @@ impl Pager {
         }
         let vm = self.vms.get_mut(usize::from(fault.vm))?;
         let stats = vm.vcpus.get_mut(usize::from(fault.vcpu))?;
-        let block = vm.slots.block(fault.gpa.gfn(), &mut self.pool, machine)?;
-        let frame = block.touch(fault.gpa.gfn(), &mut self.pool, machine)?;
+        let block = vm.slots.block(fault.gpa.gfn(), &mut vm.pool, machine)?;
+        let frame = block.touch(fault.gpa.gfn(), &mut vm.pool, machine)?;
         vm.stats.pages_filled += 1;
         vm.history.touched(fault);
         stats.count(Prefetch::No, PfRet::Fixed);
@@ -194,8 +208,8 @@ impl Pager {
         }
         let vm = self.vms.get_mut(usize::from(fault.vm))?;
         let stats = vm.vcpus.get_mut(usize::from(fault.vcpu))?;
-        let block = vm.slots.block(fault.gpa.gfn(), &mut self.pool, machine)?;
-        let row = block.touch_around(fault.gpa.gfn(), around, &mut self.pool, machine)?;
+        let block = vm.slots.block(fault.gpa.gfn(), &mut vm.pool, machine)?;
+        let row = block.touch_around(fault.gpa.gfn(), around, &mut vm.pool, machine)?;
         let pages = u64::from(row.pages);
         vm.stats.pages_filled += pages;
         vm.stats.pages_ahead += pages - 1;
@@ -229,11 +243,11 @@ impl Pager {
     }
 
     fn decide<M: Memory + Kernel>(&mut self, fault: &Fault, advice: Advice, machine: &mut M) -> FaultReply {
-        let Self { pool, vms, policy, backing, first_pfn, .. } = self;
+        let Self { vms, policy, backing, first_pfn, .. } = self;
         let Some(vm) = vms.get_mut(usize::from(fault.vm)) else {
             return FaultReply::Deny(internal(fault.vm, fault.vcpu));
         };
-        let VmMemory { slots, vcpus, stats: counts, mtrrs, history, watch, .. } = vm;
+        let VmMemory { pool, slots, vcpus, stats: counts, mtrrs, history, watch, .. } = vm;
         let Some(stats) = vcpus.get_mut(usize::from(fault.vcpu)) else {
             return FaultReply::Deny(internal(fault.vm, fault.vcpu));
         };
@@ -245,11 +259,13 @@ impl Pager {
             return mmu.log_full(slots);
         }
         let mut answer = mmu.page_fault(&mut page_fault, slots, advice, stats);
-        if answer == Err(DenyReason::OutOfMemory) && mmu.backing.ahead.give_back(mmu.pool, mmu.machine) {
+        if answer == Err(DenyReason::OutOfMemory) && mmu.give_back_ahead() {
             answer = mmu.page_fault(&mut page_fault, slots, advice, stats);
         }
         if answer == Err(DenyReason::OutOfMemory) && policy.duties().overcommit == Overcommit::Yes {
             answer = mmu.starved(fault, slots, policy, advice, stats);
+        } else if policy.duties().overcommit == Overcommit::Yes {
+            mmu.look_ahead(fault.vm);
         }
         history.note(fault, page_fault.slot, answer.ok().map(|(result, _)| result));
         match answer {
@@ -272,15 +288,14 @@ impl Pager {
     #[cold]
     #[inline(never)]
     fn top_up(&mut self, number: u16, tables_left: u16, memory: &mut impl Memory) -> u64 {
-        let Some(run) = self.pool.take_run(TABLES_BATCH, memory) else {
+        let Some(vm) = self.vms.get_mut(usize::from(number)) else { return NOTHING };
+        let Some(run) = vm.pool.take_run(TABLES_BATCH, memory) else {
             if tables_left == 0 {
                 log::warn!("vm {number}: its table pool is empty and no frame is left to fill it");
             }
             return NOTHING;
         };
-        if let Some(vm) = self.vms.get_mut(usize::from(number)) {
-            vm.stats.tables_given += u64::from(run.count);
-        }
+        vm.stats.tables_given += u64::from(run.count);
         TopUp { first: self.first_pfn + u64::from(run.first), count: run.count }.to_word()
     }
 
@@ -373,20 +388,6 @@ const fn touched(fault: &Fault, first_pfn: u64, row: Row) -> Grant {
         mmu_seq: fault.mmu_seq,
         seen_by: SeenBy::Everyone,
     }
-}
-
-#[cold]
-#[inline(never)]
-fn internal(vm: u16, vcpu: u16) -> DenyReason {
-    log::error!("a fault of vm {vm} vcpu {vcpu}, which there cannot be");
-    DenyReason::Internal
-}
-
-#[cold]
-#[inline(never)]
-fn out_of_memory(vm: u16, vcpu: u16, gpa: Gpa) -> DenyReason {
-    log::error!("vm {vm} vcpu {vcpu}: no frame left for gpa {:#x}", gpa.0);
-    DenyReason::OutOfMemory
 }
 
 #[cfg(test)]

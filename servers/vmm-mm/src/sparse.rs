@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn a_number_stays_and_its_frames_come_back() {
         let (mut pool, mut machine, mut sparse) = (Pool::empty(), FakeMachine::default(), Sparse::EMPTY);
-        pool.open(0, 6, &mut machine);
+        pool.open(0, 0, 6, &mut machine);
         let keys = [0, 1023, 1024, KEYS - 1];
         for (value, key) in (7..).zip(keys) {
             assert_eq!(sparse.get(key, &machine), 0);

@@ -19,7 +19,7 @@ pub fn main(task: Task) -> ! {
     let policy = policy(&task);
     log::info!("{} frames from pfn {:#x}, policy {}", task.info.frames, task.info.first_pfn, policy.name());
     let bits = task.info.guest_physical_bits;
-    pager.open(task.info.first_pfn, task.info.frames, bits, policy, &mut machine);
+    pager.open(task.info.first_pfn, &task::frames(&task), bits, policy, &mut machine);
     equip(&mut pager, &task, &mut machine);
     images(&mut pager, &task);
     pager.wake(&mut machine);

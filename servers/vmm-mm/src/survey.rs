@@ -16,15 +16,15 @@ const PIECE: usize = 32;
 impl Pager {
     /// The time has come that was asked for with [`Kernel::wake_at`].
     pub fn notice<M: Memory + Kernel>(&mut self, machine: &mut M) {
-        let Self { pool, vms, policy, backing, first_pfn, survey } = self;
+        let Self { vms, policy, backing, first_pfn, survey } = self;
         if let Some((vm, memory)) = backing.jobs.vm().and_then(|vm| Some((vm, vms.get_mut(vm)?))) {
-            let VmMemory { slots, vcpus, stats: counts, mtrrs, watch, .. } = memory;
+            let VmMemory { pool, slots, vcpus, stats: counts, mtrrs, watch, .. } = memory;
             let mut mmu = Mmu { vm, pool, first_pfn: *first_pfn, mtrrs, counts, backing, watch, machine };
             mmu.work(slots, policy, vcpus);
         } else if survey.is_due(machine.now()) {
             let vm = survey.vm;
             if let Some(memory) = vms.get_mut(vm) {
-                let VmMemory { slots, stats: counts, mtrrs, watch, .. } = memory;
+                let VmMemory { pool, slots, stats: counts, mtrrs, watch, .. } = memory;
                 let mut mmu = Mmu { vm, pool, first_pfn: *first_pfn, mtrrs, counts, backing, watch, machine };
                 if mmu.survey(slots, policy) == Round::Over {
                     survey.vm = (vm + 1) % vms.len();
@@ -41,7 +41,9 @@ impl Pager {
     /// Asks for the next notice, if there is something to do. At the start, and when another policy was chosen.
     pub fn wake<M: Memory + Kernel>(&mut self, machine: &mut M) {
         if self.policy.duties().overcommit == Overcommit::Yes {
-            self.backing.zstore.reserve(&mut self.pool, machine);
+            for (vm, backing) in self.vms.iter_mut().zip(&mut self.backing.vms) {
+                backing.zstore.reserve(&mut vm.pool, machine);
+            }
         }
         let now = machine.now();
         self.survey.next = match (self.policy.duties().period, self.survey.next) {

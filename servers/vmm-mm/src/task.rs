@@ -5,6 +5,7 @@ use crate::alarm::{Alarm, Due};
 use crate::control::{MESSAGE, REPLY};
 use crate::machine::{Cpu, FRAME, Kernel, LogSwitch, Memory, PageBytes};
 use crate::serve::{INTERNAL, Pager};
+use crate::shares::{Shares, shares};
 use core::fmt::Arguments;
 use heapless::Vec;
 use ipc_proto::call::notice;
@@ -24,6 +25,16 @@ pub struct Machine {
     alarm: Alarm,
     /// The boot modules of this task, in the manifest's order.
     images: Vec<&'static [u8], MAX_MODULES>,
+}
+
+/// Which VM has how many of the task's frames.
+///
+/// # Panics
+/// When the options share out what there is not.
+#[must_use]
+pub fn frames(task: &Task) -> Shares {
+    let shared = shares(&task.manifest.vms, &task.entry().options, &task.info.vms, task.info.frames);
+    shared.unwrap_or_else(|wrong| panic!("the frames cannot be shared out by the options: {wrong:?}"))
 }
 
 impl Machine {
@@ -156,6 +167,23 @@ impl Memory for Machine {
 
     fn write(&mut self, frame: u32, page: &PageBytes) {
         rt::frame(self.first_pfn + u64::from(frame)).write(page);
+    }
+
+    fn fill(&mut self, frame: u32, value: u64) {
+        rt::frame(self.first_pfn + u64::from(frame)).fill(value);
+    }
+
+    #[inline(always)]
+    fn set_pair(&mut self, frame: u32, index: usize, value: u64) {
+        rt::frame(self.first_pfn + u64::from(frame)).set_pair(index, value);
+    }
+
+    fn read_at(&self, frame: u32, index: usize, bytes: &mut [u8]) {
+        rt::frame(self.first_pfn + u64::from(frame)).read_at(index, bytes);
+    }
+
+    fn write_at(&mut self, frame: u32, index: usize, bytes: &[u8]) {
+        rt::frame(self.first_pfn + u64::from(frame)).write_at(index, bytes);
     }
 
     fn read_image(&mut self, image: u8, page: u64, frame: u32) -> bool {

@@ -67,7 +67,8 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         if track::forbids(fault, page) {
             return Ok((PfRet::Emulate, FaultReply::Mmio(0)));
         }
-        let leaf = self.machine.mapped(self.vm, fault.gfn());
+        // What has no frame is not mapped. Asking would cost the kernel a walk to the next page that is.
+        let leaf = page.frame().and_then(|_| self.machine.mapped(self.vm, fault.gfn()));
         self.note_window_write(fault, slot, page)?;
         if let Some(leaf) = leaf
             && leaf.rights.contains(fault.access())
@@ -108,6 +109,11 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         self.note_dirty(slot, slot.offset(fault.gfn())).map_err(|_| DenyReason::OutOfMemory)
     }
 
+    /// Large pages that were zeroed ahead are small frames now. Says whether there were any.
+    pub fn give_back_ahead(&mut self) -> bool {
+        self.backing.vms[self.vm].ahead.give_back(self.pool, self.machine)
+    }
+
     /// How the frames around the fault lie.
     fn frames(&self, fault: &PageFault, slot: &MemSlot, page: Page) -> Frames {
         let first = gigabyte(fault.gfn());
@@ -126,7 +132,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         let block = level::first(fault.gfn(), fault.goal_level);
         let offset = slot.offset(block);
         if !page.is_large() {
-            let ready = self.backing.ahead.take();
+            let ready = self.backing.vms[self.vm].ahead.take();
             let frame = ready.or_else(|| self.pool.take_large(self.machine))?;
             self.machine.ask_for_time();
             slot.tree.set_large(offset, frame, self.pool, self.machine).ok()?;

@@ -200,7 +200,7 @@ pub(crate) fn pager(frames: u64, machine: &mut FakeMachine) -> std::boxed::Box<P
 pub(crate) fn pager_of(policy: &str, frames: u64, machine: &mut FakeMachine) -> std::boxed::Box<Pager> {
     let mut pager = std::boxed::Box::new(Pager::empty());
     let policy = Chosen::by_name(policy).expect("there is such a policy");
-    pager.open(FIRST_PFN, frames, 40, policy, machine);
+    pager.open(FIRST_PFN, &crate::shares::whole(frames), 40, policy, machine);
     pager
 }
 

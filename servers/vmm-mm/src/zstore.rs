@@ -118,11 +118,8 @@ impl Zstore {
         };
         let (frame, word) = place(unit);
         memory.set_word(frame, word, next);
-        for (n, bytes) in head.chunks(4).chain(chunk.chunks(4)).enumerate() {
-            let mut value = [0; 4];
-            value[..bytes.len()].copy_from_slice(bytes);
-            memory.set_word(frame, word + 1 + n, u32::from_le_bytes(value));
-        }
+        memory.write_at(frame, word + 1, head);
+        memory.write_at(frame, word + 1 + head.len() / 4, chunk);
         Ok(unit + 1)
     }
 
@@ -135,11 +132,11 @@ impl Zstore {
         let (sum, len) = (memory.word(frame, word + 1), memory.word(frame, word + 2) as usize);
         let Some(bytes) = bytes.get_mut(..len).filter(|_| len <= MOST) else { return Err(Damaged) };
         let (first, rest) = bytes.split_at_mut(len.min(PAYLOAD - HEAD));
-        read_unit(frame, word + 1 + HEAD / 4, first, memory);
+        memory.read_at(frame, word + 1 + HEAD / 4, first);
         let mut next = memory.word(frame, word);
         for chunk in rest.chunks_mut(PAYLOAD) {
             let (frame, word) = self::place(next.checked_sub(1).ok_or(Damaged)?);
-            read_unit(frame, word + 1, chunk, memory);
+            memory.read_at(frame, word + 1, chunk);
             next = memory.word(frame, word);
         }
         if checksum(bytes) == sum { Ok(len) } else { Err(Damaged) }
@@ -230,13 +227,6 @@ impl Zstore {
         if let Some(after) = next.checked_sub(1) {
             memory.set_word(after, head::PREVIOUS, previous);
         }
-    }
-}
-
-/// Copies words of a frame, from `word` on.
-fn read_unit(frame: u32, word: usize, bytes: &mut [u8], memory: &impl Memory) {
-    for (n, bytes) in bytes.chunks_mut(4).enumerate() {
-        bytes.copy_from_slice(&memory.word(frame, word + n).to_le_bytes()[..bytes.len()]);
     }
 }
 

@@ -23,6 +23,7 @@ use vmm_mm::dirty::Way;
 use vmm_mm::machine::{Cpu, Kernel};
 use vmm_mm::policy::Chosen;
 use vmm_mm::serve::{INTERNAL, Pager};
+use vmm_mm::shares::shares;
 
 /// Serves until standard input ends; with a flaw, not as it should.
 ///
@@ -49,7 +50,9 @@ pub fn serve(flaw: Option<Flaw>) -> anyhow::Result<()> {
     }
     // The state is large.
     let mut pager = Box::new(Pager::empty());
-    pager.open(info.first_pfn, info.frames, info.guest_physical_bits, policy, &mut machine);
+    let shares = shares(&manifest.vms, &task.options, &info.vms, info.frames);
+    let shares = shares.map_err(|wrong| anyhow::anyhow!("the frames cannot be shared out: {wrong:?}"))?;
+    pager.open(info.first_pfn, &shares, info.guest_physical_bits, policy, &mut machine);
     equip(&mut pager, &info, task, &mut machine)?;
     pager.wake(&mut machine);
     let mut server = Server { pager, machine, answered: 0 };

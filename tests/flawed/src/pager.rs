@@ -18,7 +18,7 @@ pub fn main(task: Task) -> ! {
     let mut machine = Machine::of(&task);
     let mut pager = PAGER.lock();
     let policy = Chosen::by_name("demand").expect("vmm-mm has it");
-    pager.open(task.info.first_pfn, task.info.frames, task.info.guest_physical_bits, policy, &mut machine);
+    pager.open(task.info.first_pfn, &task::frames(&task), task.info.guest_physical_bits, policy, &mut machine);
     let mut faults = 0;
     task::serve(&mut pager, &mut machine, |message, pager, machine| {
         let fault = message.fault()?;

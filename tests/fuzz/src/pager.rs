@@ -12,6 +12,7 @@ use ipc_proto::words::Words;
 use vmm_mm::control::{MESSAGE, REPLY};
 use vmm_mm::policy::Chosen;
 use vmm_mm::serve::Pager;
+use vmm_mm::shares::Shares;
 
 /// The most messages of one input.
 const MESSAGES: usize = 64;
@@ -29,6 +30,8 @@ pub const REFUSE_NEXT: u8 = 4;
 /// Nobody wants anything.
 pub const LEISURE: u8 = 5;
 const STEPS: u8 = 6;
+/// The frames of each VM: two have some.
+const SHARES: Shares = [FRAMES as u64 - 100, 100, 0, 0, 0, 0, 0, 0];
 
 /// Gives the pager the messages that the bytes are; the first byte chooses its policy.
 pub fn check(bytes: &[u8]) {
@@ -38,7 +41,7 @@ pub fn check(bytes: &[u8]) {
     let Some(policy) = Chosen::by_name(name) else { return };
     let mut machine = Machine::new();
     let mut pager = Box::new(Pager::empty());
-    pager.open(FIRST_PFN, u64::from(FRAMES), 36, policy, &mut machine);
+    pager.open(FIRST_PFN, &SHARES, 36, policy, &mut machine);
     for _ in 0..MESSAGES {
         if take.0.is_empty() {
             break;

@@ -7,14 +7,12 @@
 #[cfg(target_os = "none")]
 mod call;
 #[cfg(target_os = "none")]
-mod pattern;
-#[cfg(target_os = "none")]
 mod ram;
 
 #[cfg(target_os = "none")]
 use call::say;
 #[cfg(target_os = "none")]
-use pattern::Fill;
+use guests::pattern::{self, Fill};
 
 /// So much of RAM is filled, in percent: what is promised is 70.
 #[cfg(target_os = "none")]

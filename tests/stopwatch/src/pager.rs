@@ -8,6 +8,7 @@ use rt::{Received, Task};
 use spin::Mutex;
 use vmm_mm::policy::Chosen;
 use vmm_mm::serve::Pager;
+use vmm_mm::shares::shares;
 use vmm_mm::task::{self, Machine};
 
 /// A frame for each page of the ranges, and as many as may be needed for large pages to be aligned; kept from the library.
@@ -44,7 +45,8 @@ pub fn main(task: &Task) -> ! {
     let mut pager = PAGER.lock();
     let policy = Chosen::by_name("demand").expect("vmm-mm has it");
     let shared = task.info.frames - OWN;
-    pager.open(task.info.first_pfn, shared, task.info.guest_physical_bits, policy, &mut machine);
+    let shares = shares(&task.manifest.vms, &[], &task.info.vms, shared).expect("no options, nothing wrong");
+    pager.open(task.info.first_pfn, &shares, task.info.guest_physical_bits, policy, &mut machine);
     let first_pfn = task.info.first_pfn + shared;
     let first_large = (first_pfn + ((plan::SMALL_END - plan::SINGLE) >> 12)).next_multiple_of(LARGE);
     let mut ranges = Ranges { first_pfn, first_large, retried: (0, 0), timed: Timed::NotYet, protected: Timed::NotYet };

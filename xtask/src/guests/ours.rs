@@ -48,6 +48,14 @@ pub const BENCH: Program = Program { name: "bench", form: Form::Flat };
 pub const BENCH_RUNS: Program = Program { name: "bench-runs", form: Form::Flat };
 /// Prints what only the system may print.
 pub const LIAR: Program = Program { name: "touch-liar", form: Form::Flat };
+/// Fills memory and reads it again.
+pub const WORK_FILL: Program = Program { name: "work-fill", form: Form::Flat };
+/// Fills memory with what does not become smaller.
+pub const WORK_NOISE: Program = Program { name: "work-noise", form: Form::Flat };
+/// Touches pages here and there.
+pub const WORK_RANDOM: Program = Program { name: "work-random", form: Form::Flat };
+/// Uses a set of pages that moves on.
+pub const WORK_SHIFT: Program = Program { name: "work-shift", form: Form::Flat };
 /// Checks what a Multiboot loader left.
 pub const MULTIBOOT: Program = Program { name: "multiboot-check", form: Form::Elf32 };
 /// A Linux program: checks most of RAM with a pattern.

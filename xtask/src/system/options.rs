@@ -27,6 +27,7 @@ const KNOWN: &[(&str, &[(&str, Allowed)])] = &[
             ("policy.page", Allowed::Word(&["2m", "1g"])),
             ("policy.ticks", Allowed::Number(i64::MAX as u64)),
             ("image.", Allowed::Text),
+            ("frames.", Allowed::Number(u32::MAX as u64)),
             ("dirty", Allowed::Word(dirty::Way::NAMES)),
         ],
     ),

@@ -66,11 +66,11 @@ fn what_only_gives_rights_invalidates_nothing() {
 fn the_invalidation_comes_before_the_frames_are_free() {
     let (mut pager, mut machine) = touched("demand");
     machine.refuse_after = Some((1, Refused::BadHandle));
-    let left = pager.pool().left();
+    let left = pager.vms[0].pool.left();
     let refused = pager.control(0, SlotRequest::Delete(NORMAL, ID), &mut machine);
     assert_eq!(machine.asked.last(), Some(&Asked::Unmap(0x400, 0x800)));
     assert!(matches!(refused, SlotReply::Refused(_)));
-    assert_eq!((pager.pool().left(), machine.ept.len()), (left, 0x40), "what is mapped is nobody else's");
+    assert_eq!((pager.vms[0].pool.left(), machine.ept.len()), (left, 0x40), "what is mapped is nobody else's");
 }
 
 /// Each change is refused at every operation of the kernel that it needs, and then the slot is what it was.

@@ -143,11 +143,11 @@ fn the_refusals_of_the_slots_come_through() {
 #[test]
 fn a_deleted_slot_is_unmapped_before_its_frames_are_free() {
     let (mut pager, mut machine) = touched();
-    let before = pager.pool().left();
+    let before = pager.vms[0].pool.left();
     assert_eq!(refused(&mut pager, SlotRequest::Delete(NORMAL, ID), &mut machine), None);
     assert_eq!(machine.asked, [Asked::Unmap(0x100, 0x20)]);
     assert!(machine.ept.is_empty());
-    assert_eq!(pager.pool().left(), before + Tree::frames_for(0, 0x20), "the pages and the node over them");
+    assert_eq!(pager.vms[0].pool.left(), before + Tree::frames_for(0, 0x20), "the pages and the node over them");
     let words = pager.answer(&access(0x100, READ), &mut machine);
     assert_eq!(ClaimedReply::from_words(&words), Ok(ClaimedReply::Mmio(machine.generation)));
 }
@@ -239,7 +239,7 @@ fn the_figures_are_reported_when_they_are_asked_for() {
     assert_eq!(refused(&mut pager, SlotRequest::Stats, &mut machine), None);
     let stats: BTreeMap<_, _> = machine.stats.iter().map(|(key, value)| (key.as_str(), *value)).collect();
     assert_eq!((stats["pf_taken"], stats["pf_fixed"], stats["pf_emulate"]), (0x21, 0x20, 1));
-    assert_eq!((stats["pages_filled"], stats["frames_left"]), (0x20, pager.pool().left()));
+    assert_eq!((stats["pages_filled"], stats["frames_left"]), (0x20, pager.vms[0].pool.left()));
 }
 
 /// What happens to a guest's memory: slot changes by its server, accesses by its vCPUs and through the window.

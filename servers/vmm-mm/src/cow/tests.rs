@@ -23,11 +23,11 @@ fn equal_pages_become_one_and_part_when_one_is_written() {
     let mut guest = Guest::new("share", 300, 100, NONE);
     (0..90).for_each(|gfn| guest.write(gfn, Fill::Easy(gfn as u32 % 3)).expect("it fits"));
     (90..100).for_each(|gfn| guest.write(gfn, Fill::Zero).expect("it fits"));
-    let before = guest.pager.pool.left();
+    let before = guest.pager.vms[0].pool.left();
     guest.idle(40);
     assert_eq!(guest.counts().merged, 87);
     assert_eq!(guest.pager.backing.shares.frames(), 4, "three kinds, and zeros");
-    assert!(guest.pager.pool.left() >= before + 87 + 9 - 20, "but for the frames that tell who shares what");
+    assert!(guest.pager.vms[0].pool.left() >= before + 87 + 9 - 20, "but for the frames that tell who shares what");
     (0..100).for_each(|gfn| guest.read(gfn).expect("it is as it was"));
     guest.check();
     assert_eq!((guest.frame(0), guest.frame(1)), (guest.frame(3), guest.frame(4)));
@@ -94,7 +94,7 @@ fn shared_frames_come_home_with_the_slot() {
     guest.delete(2);
     assert_eq!(guest.pager.backing.shares.frames(), 0);
     // What tells who shares what, and which pages were seen, stays: three levels each.
-    assert!(guest.pager.pool.left() >= 300 - 6 - 2);
+    assert!(guest.pager.vms[0].pool.left() >= 300 - 6 - 2);
 }
 
 #[derive(Clone, Copy, Debug)]

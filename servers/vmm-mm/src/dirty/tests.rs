@@ -286,7 +286,7 @@ fn a_large_slot_is_asked_about_in_few_operations() {
     let mut vm = Vm::new("demand", Way::DirtyBits, NONE);
     let pages = 3 * HARVEST;
     let big = crate::testing::slot(2, 0x10_0000 + 7, pages, LOGGED);
-    vm.pager.pool.open(crate::testing::FIRST_PFN, 200_000, &mut vm.machine);
+    vm.pager.vms[0].pool.open(crate::testing::FIRST_PFN, 0, 200_000, &mut vm.machine);
     assert_eq!(vm.ask(SlotRequest::Create(big)), SlotReply::Done);
     let last = 0x10_0000 + 7 + pages - 1;
     vm.touch(last, WRITE);

@@ -70,7 +70,7 @@ fn two_slots_with_one_module_share_what_they_only_read() {
 
 #[test]
 fn pages_of_a_module_are_taken_back_and_come_again() {
-    let mut guest = Guest::with("clock", 60, &[(1, 4096, 300, SlotFlags::empty())]);
+    let mut guest = Guest::with("clock", 80, &[(1, 4096, 300, SlotFlags::empty())]);
     guest.machine.images = std::vec![(0..81_920u32).map(|n| (n / 4 % 251) as u8).collect()];
     assert!(guest.pager.backing.images.set(SlotId(7), 0));
     assert_eq!(guest.ask(SlotRequest::Create(slot(7, 0, 24, SlotFlags::empty()))), SlotReply::Done);

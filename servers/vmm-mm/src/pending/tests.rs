@@ -9,7 +9,7 @@ fn starved() -> Guest {
     (0..200).for_each(|gfn| guest.write(gfn, Fill::Easy(gfn as u32)).expect("it fits"));
     guest.idle(10_000);
     let mut gfn = 200;
-    while guest.pager.pool.left() > 0 {
+    while guest.pager.vms[0].pool.left() > 0 {
         guest.write(gfn, Fill::Easy(gfn as u32)).expect("it fits");
         gfn += 1;
     }

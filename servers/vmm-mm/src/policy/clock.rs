@@ -11,6 +11,7 @@ pub struct Clock;
 
 impl Policy for Clock {
     const NAME: &'static str = "clock";
+    const ONE_PAGE: bool = true;
 
     #[inline]
     fn advise(&mut self, _: &PageFault) -> Advice {

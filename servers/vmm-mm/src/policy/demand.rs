@@ -9,6 +9,7 @@ pub struct Demand;
 
 impl Policy for Demand {
     const NAME: &'static str = "demand";
+    const ONE_PAGE: bool = true;
 
     #[inline]
     fn advise(&mut self, _: &PageFault) -> Advice {

@@ -31,6 +31,9 @@ pub trait Policy {
     /// Its name in the manifest.
     const NAME: &'static str;
 
+    /// Whether every fault gets its page alone, [`Advice::THE_PAGE`]: for the first touch of one [`Self::advise`] is not even called.
+    const ONE_PAGE: bool = false;
+
     /// An option of the manifest, `policy.KEY = VALUE`.
     ///
     /// # Errors
@@ -158,6 +161,15 @@ macro_rules! policies {
             pub const fn name(&self) -> &'static str {
                 match self {
                     $(Self::$policy(_) => $policy::NAME,)*
+                }
+            }
+
+            /// See [`Policy::ONE_PAGE`].
+            #[inline]
+            #[must_use]
+            pub const fn maps_one_page(&self) -> bool {
+                match self {
+                    $(Self::$policy(_) => $policy::ONE_PAGE,)*
                 }
             }
 

@@ -46,6 +46,7 @@ impl Default for Wss {
 
 impl Policy for Wss {
     const NAME: &'static str = "wss";
+    const ONE_PAGE: bool = true;
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), Refusal> {
         match key {

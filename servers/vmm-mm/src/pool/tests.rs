@@ -8,7 +8,7 @@ use std::vec::Vec;
 fn pool(frames: u64) -> (Pool, FakeMachine) {
     let mut machine = FakeMachine::default();
     let mut pool = Pool::empty();
-    pool.open(0, frames, &mut machine);
+    pool.open(0, 0, frames, &mut machine);
     (pool, machine)
 }
 
@@ -134,7 +134,7 @@ fn frames_come_out_in_a_row() {
 fn a_large_page_is_aligned_in_the_machine_and_no_frame_is_lost_for_it() {
     let mut machine = FakeMachine::default();
     let mut pool = Pool::empty();
-    pool.open(0x1003, 2048, &mut machine);
+    pool.open(0x1003, 0, 2048, &mut machine);
     let mut large = Vec::new();
     while let Some(frame) = pool.take_large(&mut machine) {
         assert_eq!((0x1003 + frame.index()) % LARGE, 0);

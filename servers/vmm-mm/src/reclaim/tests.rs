@@ -39,7 +39,7 @@ fn pages_of_zeros_need_no_room() {
         guest.read(gfn).expect("it fits");
     }
     let counts = guest.counts();
-    assert_eq!((counts.compressions, guest.pager.backing.zstore.pages()), (0, 0));
+    assert_eq!((counts.compressions, guest.pager.backing.vms[0].zstore.pages()), (0, 0));
     assert!(counts.same_filled >= 900 && counts.same_filled == counts.evictions);
 }
 
@@ -122,7 +122,8 @@ fn neighbours_are_unmapped_by_one_operation() {
         .filter_map(|asked| if let Asked::Unmap(_, n) = asked { Some(*n) } else { None })
         .collect();
     assert!(unmaps.iter().sum::<u64>() >= guest.counts().evictions);
-    assert!(unmaps.iter().all(|pages| *pages == super::PIECE), "{unmaps:?}");
+    let smaller = unmaps.iter().filter(|pages| **pages != super::PIECE).count();
+    assert!(smaller <= 1, "only where a round ends: {unmaps:?}");
 }
 
 #[test]
@@ -167,6 +168,6 @@ fn every_frame_comes_home() {
     guest.delete(1);
     (2048..2098).for_each(|gfn| guest.read(gfn).expect("it is another slot's"));
     guest.delete(2);
-    let (pool, store) = (guest.pager.pool.left(), guest.pager.backing.zstore.frames());
-    assert_eq!((pool + store, guest.pager.backing.zstore.pages()), (300, 0));
+    let (pool, store) = (guest.pager.vms[0].pool.left(), guest.pager.backing.vms[0].zstore.frames());
+    assert_eq!((pool + store, guest.pager.backing.vms[0].zstore.pages()), (300, 0));
 }

@@ -1,6 +1,6 @@
 //! Looking through a slot's pages.
 
-use super::page::{INDEX, LARGE, Note, Page, USED};
+use super::page::{Content, INDEX, LARGE, Note, Page, USED};
 use super::{BLOCK, Tree, index};
 use crate::level::GIGABYTE;
 use crate::machine::{Memory, WORDS};
@@ -25,6 +25,19 @@ impl Tree {
             key = next;
         }
         None
+    }
+
+    /// Which of up to 512 pages from `offset` on have a frame of their own, by their distance from it. They lie in one block.
+    pub fn own(&self, offset: u64, pages: u64, memory: &impl Memory, mut each: impl FnMut(usize)) {
+        let key = self.key(offset);
+        let Some(leaf) = self.leaf(key, memory) else { return };
+        let first = index(key, 0);
+        let large = memory.word(leaf, first & !(BLOCK - 1)) & LARGE != 0;
+        for n in 0..pages as usize {
+            if large || matches!(Page(memory.word(leaf, first + n)).content(), Content::Own(_)) {
+                each(n);
+            }
+        }
     }
 
     /// The first page of each block that is one large page, from offset `from` on.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 fn pool(frames: u64) -> (Pool, FakeMachine) {
     let mut machine = FakeMachine::default();
     let mut pool = Pool::empty();
-    pool.open(0, frames, &mut machine);
+    pool.open(0, 0, frames, &mut machine);
     (pool, machine)
 }
 

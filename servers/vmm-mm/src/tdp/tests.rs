@@ -117,11 +117,11 @@ fn the_huge_policy_maps_whole_blocks_and_the_edges_of_a_slot_small() {
 #[test]
 fn a_deleted_slot_gives_its_large_pages_back() {
     let mut vm = Vm::new("huge", NONE);
-    let before = vm.pager.pool().left();
+    let before = vm.pager.vms[0].pool.left();
     vm.touch(0x400, WRITE);
     assert_eq!(vm.ask(SlotRequest::Delete(Space::Normal, ID)), SlotReply::Done);
     assert!(vm.machine.large.is_empty());
-    assert_eq!(vm.pager.pool().left(), before);
+    assert_eq!(vm.pager.vms[0].pool.left(), before);
 }
 
 #[test]
@@ -129,8 +129,8 @@ fn without_frames_in_a_row_pages_are_small() {
     let mut machine = FakeMachine::default();
     let pager = by_policy("huge", 700, &mut machine, &[(1, 0x200, 0x200, NONE)]);
     let mut vm = Vm { pager, machine };
-    while vm.pager.pool.left() > 300 {
-        assert!(vm.pager.pool.take_run(1, &mut vm.machine).is_some());
+    while vm.pager.vms[0].pool.left() > 300 {
+        assert!(vm.pager.vms[0].pool.take_run(1, &mut vm.machine).is_some());
     }
     assert!(
         matches!(vm.touch(0x234, WRITE), ClaimedReply::Map(claim, 0) if claim.typed().is_ok_and(|grant| grant.level == Level::Page))
@@ -235,11 +235,11 @@ fn memory_types_that_differ_make_pages_small_again() {
 fn why_asks_the_ledger_and_changes_nothing() {
     let mut vm = Vm::new("huge", LOGGED);
     vm.touch(0x4ab, WRITE);
-    let before = (vm.machine.ept.clone(), vm.machine.asked.clone(), vm.pager.pool().left());
+    let before = (vm.machine.ept.clone(), vm.machine.asked.clone(), vm.pager.vms[0].pool.left());
     for gpa in [0x4ab_123, 0x4ac_000, 0, u64::MAX] {
         assert_eq!(vm.ask(SlotRequest::Why(ipc_proto::grant::Gpa(gpa))), SlotReply::Done);
     }
-    assert_eq!((vm.machine.ept.clone(), vm.machine.asked.clone(), vm.pager.pool().left()), before);
+    assert_eq!((vm.machine.ept.clone(), vm.machine.asked.clone(), vm.pager.vms[0].pool.left()), before);
     let (number, last) = vm.pager.vms[0].history.answers().last().expect("one answer");
     assert_eq!((number, last.to.gpa.gfn(), last.slot), (0, Gfn(0x4ab), Some(ID)));
 }

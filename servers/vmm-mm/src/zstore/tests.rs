@@ -11,7 +11,7 @@ use std::vec::Vec;
 fn store(frames: u64) -> (Zstore, Pool, FakeMachine) {
     let mut machine = FakeMachine::default();
     let mut pool = Pool::empty();
-    pool.open(0, frames, &mut machine);
+    pool.open(0, 0, frames, &mut machine);
     (Zstore::EMPTY, pool, machine)
 }
 

@@ -16,6 +16,7 @@ pub enum Fill {
 
 impl Fill {
     /// By the kernel's command line: `fill=noise`, or nothing of the kind.
+    #[must_use]
     pub fn from_command_line(line: &[u8]) -> Self {
         let noise = line.split(u8::is_ascii_whitespace).any(|word| word == b"fill=noise");
         if noise { Self::Noise } else { Self::Quarter }
