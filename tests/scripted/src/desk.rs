@@ -7,7 +7,7 @@ use ipc_proto::call::{Call, notice};
 use ipc_proto::exit::{Exit, ExitMessage};
 use ipc_proto::fault::{Fault, FaultReply, TopUp};
 use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Level, MemType, Pfn, Rights, SeenBy};
-use ipc_proto::memop::MemOp;
+use ipc_proto::memop::{Harvest, MemOp};
 use ipc_proto::refused::{DenyReason, Refused};
 use ipc_proto::words::Words;
 use rt::{Answer, Received, Task};
@@ -43,6 +43,7 @@ pub type Done = Result<Words, Refused>;
 /// The state of the script.
 pub struct Desk {
     now: Received,
+    raw: Answer,
     /// The first frame that is free for cases: a multiple of 512, and 1024 follow it.
     pub free: u64,
     /// The first frame of the task.
@@ -68,6 +69,7 @@ impl Desk {
         let free = (first + 1).next_multiple_of(512);
         let mut desk = Self {
             now: Received::Notice(0),
+            raw: Answer { status: 0, words: [0; 6] },
             free,
             first,
             frames: task.info.frames,
@@ -88,7 +90,7 @@ impl Desk {
         if let Err(refused) = desk.map(0, claim) {
             log::error!("the guest's code was not mapped: {refused}");
         }
-        desk.now = rt::receive();
+        desk.receive();
         desk.servers = order::read()[1];
         desk
     }
@@ -102,6 +104,7 @@ impl Desk {
             begins(format_args!("{name}"));
         }
         self.cases += 1;
+        rt::timer(rt::tsc() + PATIENCE);
         match case(self) {
             Ok(()) => log::info!("case {name} ok"),
             Err(instead) => {
@@ -122,9 +125,8 @@ impl Desk {
 
     /// Lets the server end the system.
     pub fn end(&mut self) -> ! {
-        loop {
-            self.order([order::END, 0, 0, 0, 0, 0, 0, 0]);
-        }
+        self.order([order::END, 0, 0, 0, 0, 0, 0, 0]);
+        panic!("the server does not end the system: {:?}", self.now);
     }
 
     /// Brings the server back to its call, and takes what was mapped.
@@ -134,7 +136,9 @@ impl Desk {
             match self.now {
                 Received::Call { .. } => break,
                 Received::Fault(_) | Received::RefusedReply(..) => self.answer(&FaultReply::Deny(DenyReason::Internal)),
-                _ => self.now = rt::receive(),
+                _ => {
+                    self.receive();
+                }
             }
         }
         for vm in [0, 1] {
@@ -148,17 +152,38 @@ impl Desk {
     fn order(&mut self, words: Words8) {
         order::write(words);
         rt::timer(rt::tsc() + PATIENCE);
-        self.now = rt::reply_call(order::BYTES);
+        self.take(rt::reply_words([order::BYTES as u64, 0, 0, 0, 0, 0]));
+    }
+
+    fn take(&mut self, answer: Answer) {
+        (self.raw, self.now) = (answer, answer.received());
     }
 
     /// Lets the guest touch `gpa`.
     pub fn touch(&mut self, gpa: u64, access: Access) {
+        self.touch_with_event(gpa, access, 0);
+    }
+
+    /// Lets the guest touch `gpa`, after an event: word 1 of a resume.
+    pub fn touch_with_event(&mut self, gpa: u64, access: Access, event: u64) {
         let (rip, value) = match access {
             Access::Read => (order::CODE_READ, 0),
             Access::Write(value) => (order::CODE_WRITE, value),
             Access::Fetch => (order::CODE_FETCH, 0),
         };
-        self.order([order::TOUCH, rip, gpa, u64::from(value), 0, 0, 0, 0]);
+        self.order([order::TOUCH, rip, gpa, u64::from(value), event, 0, 0, 0]);
+    }
+
+    /// Lets the guest write to `pages` pages from `gpa` on.
+    pub fn sweep(&mut self, gpa: u64, pages: u64) {
+        self.order([order::TOUCH, order::CODE_SWEEP, gpa, pages, 0, 0, 0, 0]);
+    }
+
+    /// Hides nothing at all, after which the kernel looks at every fault more closely.
+    pub fn go_the_long_way(&self) {
+        if let Err(refused) = self.op(MemOp::Harvest, PAGE, 1, Harvest::Hide as u64) {
+            log::error!("nothing was not hidden: {refused}");
+        }
     }
 
     /// The fault that was received.
@@ -216,7 +241,7 @@ impl Desk {
 
     /// Answers what was received.
     pub fn answer_words(&mut self, words: Words) {
-        self.now = rt::reply(words);
+        self.take(rt::reply_words(words));
     }
 
     /// Answers by a grant that may be none.
@@ -251,8 +276,13 @@ impl Desk {
 
     /// Receives without an answer, as after a notice.
     pub fn receive(&mut self) -> Received {
-        self.now = rt::receive();
+        self.take(rt::receive_words());
         self.now
+    }
+
+    /// The words of what was received last.
+    pub const fn words(&self) -> Words {
+        self.raw.words
     }
 
     /// What was received last.
@@ -269,7 +299,8 @@ impl Desk {
     /// Lets the server touch its window.
     pub fn let_window(&mut self, gpa: u64, access: Access) {
         match access {
-            Access::Read | Access::Fetch => self.order([order::READ, gpa, 0, 0, 0, 0, 0, 0]),
+            Access::Read => self.order([order::READ, gpa, 0, 0, 0, 0, 0, 0]),
+            Access::Fetch => self.order([order::EXECUTE, gpa, 0, 0, 0, 0, 0, 0]),
             Access::Write(value) => self.order([order::WRITE, gpa, u64::from(value), 0, 0, 0, 0, 0]),
         }
     }

@@ -1,9 +1,11 @@
 //! Scripts that end a task.
 
 use crate::desk::{Access, Desk, PAGE, begins};
+use crate::order;
 use ipc_proto::call::{End, notice};
 use ipc_proto::fault::{FaultReply, TopUp};
-use ipc_proto::refused::{DenyReason, Refused};
+use ipc_proto::grant::ClaimedGrant;
+use ipc_proto::refused::Refused;
 use rt::Received;
 
 /// So many replies in a row may be refused.
@@ -16,17 +18,24 @@ fn power_off(desk: &mut Desk) -> ! {
     desk.end()
 }
 
-/// What the server sees once the pager is stopped.
-fn begin(script: &str) {
-    for case in ["supervisor_is_told", "callers_find_nobody", "vcpu_waits_on"] {
+/// What the server sees once the pager is stopped; one page is granted until then, and shown.
+fn begin(desk: &mut Desk, script: &str) {
+    for case in ["supervisor_is_told", "callers_find_nobody", "grants_stay"] {
         begins(format_args!("{script}::{case}"));
     }
+    rt::frame(desk.free + 1).set_word(0, order::KEPT_WORD);
+    let kept = ClaimedGrant { gfn: order::KEPT >> 12, pfn: desk.free + 1, ..desk.claim() };
+    if let Err(refused) = desk.map(0, kept) {
+        log::error!("the page that shall stay was not mapped: {refused}");
+    }
+    desk.let_window(order::KEPT, Access::Read);
 }
 
 /// Every answer is refused: the kernel must lose patience, neither sooner nor later.
 pub fn refusals(desk: &mut Desk) -> ! {
     begins(format_args!("refusals::sixteen_are_borne"));
-    begin("refusals");
+    begin(desk, "refusals");
+    begins(format_args!("refusals::vcpu_waits_on"));
     desk.touch(PAGE << 12, Access::Read);
     for n in 1..=PATIENCE {
         desk.answer_words([0; 6]);
@@ -43,7 +52,8 @@ pub fn refusals(desk: &mut Desk) -> ! {
 
 /// Reads a frame of another task's between a fault and its answer.
 pub fn foreign(desk: &mut Desk) -> ! {
-    begin("foreign");
+    begin(desk, "foreign");
+    begins(format_args!("foreign::vcpu_waits_on"));
     desk.touch(PAGE << 12, Access::Read);
     let word = rt::frame(desk.servers).word(0);
     log::info!("case foreign::a_frame_of_another_task_is_out_of_sight failed: {word:#x}");
@@ -52,7 +62,8 @@ pub fn foreign(desk: &mut Desk) -> ! {
 
 /// Reads a frame that it has given away.
 pub fn given(desk: &mut Desk) -> ! {
-    begin("given");
+    begin(desk, "given");
+    begins(format_args!("given::vcpu_waits_on"));
     let gift = desk.gift(1);
     rt::frame(gift).set_word(0, 0x1234);
     desk.touch(PAGE << 12, Access::Read);
@@ -62,14 +73,42 @@ pub fn given(desk: &mut Desk) -> ! {
     power_off(desk)
 }
 
-/// Denies the server's window access, which stops it.
-pub fn window(desk: &mut Desk) -> ! {
+/// Dies with a call of the server's unanswered.
+pub fn called(desk: &mut Desk) -> ! {
+    begins(format_args!("called::waiting_callers_are_answered"));
+    begin(desk, "called");
+    let word = rt::frame(desk.servers).word(0);
+    log::info!("case called::a_frame_of_another_task_is_out_of_sight failed: {word:#x}");
+    power_off(desk)
+}
+
+/// Answers the server's window access so that it is stopped.
+pub fn window(desk: &mut Desk, reply: &FaultReply) -> ! {
     begins(format_args!("window_denied::server_is_stopped"));
     desk.let_window(PAGE << 12, Access::Read);
-    desk.answer(&FaultReply::Deny(DenyReason::Policy));
+    desk.answer(reply);
+    server_has_stopped(desk)
+}
+
+/// Lets the server execute what its window has, which it sees and may write.
+pub fn window_fetch(desk: &mut Desk) -> ! {
+    begins(format_args!("window_denied::server_is_stopped"));
+    rt::frame(desk.free).set_word(0, order::RETURN);
+    if let Err(refused) = desk.map(0, desk.claim()) {
+        log::error!("the page that shall not be executed was not mapped: {refused}");
+    }
+    desk.let_window(PAGE << 12, Access::Read);
+    desk.let_window(PAGE << 12, Access::Fetch);
+    server_has_stopped(desk)
+}
+
+fn server_has_stopped(desk: &mut Desk) -> ! {
     match desk.received() {
-        Received::Notice(notice::TASK_STOPPED) => log::info!("case window_denied::server_is_stopped ok"),
+        Received::Notice(bits) if bits & notice::TASK_STOPPED != 0 => {
+            log::info!("case window_denied::server_is_stopped ok");
+        }
         other => log::info!("case window_denied::server_is_stopped failed: {other:x?}"),
     }
-    power_off(desk)
+    let _ = rt::power_off(End::Done);
+    desk.end()
 }

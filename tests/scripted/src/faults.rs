@@ -10,6 +10,8 @@ use ipc_proto::refused::{DenyReason, Refused};
 const GPA: u64 = PAGE << 12;
 /// More than the kernel lets a guest come back to one fault.
 const AGAIN: usize = 400;
+/// So many refused operations in a row are a flood.
+const FLOOD: u64 = 1000;
 /// Long enough for a guest that runs to be seen, in ticks.
 const A_WHILE: u64 = 200_000;
 
@@ -36,6 +38,29 @@ fn messages(desk: &mut Desk) {
             desk.exit()?;
         }
         Ok(())
+    });
+    desk.case("fault::words_that_say_nothing_are_zero", |desk| {
+        desk.touch(GPA + 0x18, Access::Read);
+        desk.fault()?;
+        same((desk.words()[0] >> 48, desk.words()[4], desk.words()[5]), (0, crate::order::CODE_READ, 0))?;
+        desk.answer_words([0; 6]);
+        desk.refusal()?;
+        same((desk.words()[0] >> 48, desk.words()[4]), (0, crate::order::CODE_READ))
+    });
+    desk.case("fault::an_interrupted_event_is_delivered_again", |desk| {
+        const EVENT: u64 = 1 << 31 | 3 << 8 | 6;
+        desk.touch(crate::order::CODE, Access::Read);
+        desk.exit()?;
+        let gate = rt::frame(desk.free);
+        gate.clear();
+        gate.set_word(12, crate::order::CODE_HANDLER as u32 | 8 << 16);
+        gate.set_word(13, 0x8e00);
+        // What it would do without the event is another fault.
+        desk.touch_with_event(GPA + 0x5000, Access::Read, EVENT);
+        let fault = desk.fault()?;
+        same((fault.gpa.0 >> 12, u64::from(fault.idt_vectoring)), (PAGE, EVENT))?;
+        desk.answer_claim(desk.claim(), 0, TopUp::default());
+        same(desk.exit()?.0, Exit::Hypercall)
     });
     desk.case("fault::the_access_is_done_after_the_answer", |desk| {
         rt::frame(desk.free).set_word(3, 0x600d_f00d);
@@ -90,6 +115,17 @@ fn answers(desk: &mut Desk) {
             other => same(other, Exit::Stuck(GPA + 0x40, 0)),
         }
     });
+    desk.case("answer::grants_that_fix_nothing_are_stuck", |desk| {
+        desk.touch(GPA + 0x40, Access::Write(1));
+        for _ in 0..AGAIN {
+            if desk.fault().is_err() {
+                break;
+            }
+            // Another page, which is installed.
+            desk.answer_claim(ClaimedGrant { gfn: PAGE + 1, ..desk.claim() }, 0, TopUp::default());
+        }
+        same(matches!(desk.exit()?.0, Exit::Stuck(gpa, _) if gpa == GPA + 0x40), true)
+    });
     desk.case("answer::a_late_grant_is_stale", |desk| {
         desk.touch(GPA, Access::Read);
         let fault = desk.fault()?;
@@ -129,6 +165,20 @@ fn bad_answers(desk: &mut Desk) {
             same(again, fault)?;
         }
         Ok(())
+    });
+    desk.case("flood::refused_operations_change_nothing", |desk| {
+        let before = desk.info(0);
+        for n in 0..FLOOD {
+            let claim = ClaimedGrant { pfn: desk.servers + n, gfn: n, ..desk.claim() };
+            same(desk.map(0, claim).is_err(), true)?;
+            same(desk.op(MemOp::Donate, desk.servers + n, 1, 0).is_err(), true)?;
+            same(desk.op(MemOp::Ready, n, 0, 0).err(), Some(Refused::UnknownToken))?;
+        }
+        same(desk.info(0), before)?;
+        desk.touch(GPA, Access::Read);
+        desk.fault()?;
+        desk.answer_claim(desk.claim(), 0, TopUp::default());
+        same(desk.exit()?.0, Exit::Hypercall)
     });
     desk.case("answer::tables_are_kept_when_the_grant_is_refused", |desk| {
         let tables = desk.info(0)[1];

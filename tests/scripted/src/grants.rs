@@ -176,6 +176,16 @@ fn good(desk: &mut Desk) {
         desk.touch(GPA, Access::Read);
         same(desk.exit()?.1 & 0xffff_ffff, 0x22)
     });
+    desk.case("map::the_same_again_adds_nothing", |desk| {
+        let claim = desk.claim();
+        same(desk.map(0, claim).map(|words| words[0]), Ok(1))?;
+        let before = desk.info(0);
+        same(desk.map(0, claim).map(|words| words[0]), Ok(0))?;
+        same(desk.info(0), before)?;
+        same(desk.op(MemOp::Unmap, PAGE, 1, 0).map(|words| words[0]), Ok(1))?;
+        let other = ClaimedGrant { mmu_seq: desk.info(1)[0], ..claim };
+        same(desk.map(1, other).map(|words| words[0]), Ok(1))
+    });
     desk.case("map::memory_types_are_kept", |desk| {
         for kind in [0, 1, 4, 5, 6] {
             same(desk.map(0, shaped(desk.claim(), TYPE, kind)).is_ok(), true)?;
@@ -232,6 +242,16 @@ fn write_further(place: usize, claim: ClaimedGrant) {
 }
 
 fn tables(desk: &mut Desk) {
+    desk.case("tables::are_cleared", |desk| {
+        let first = desk.gift(1);
+        (0..1024).for_each(|word| rt::frame(first).set_word(word, u32::MAX));
+        same(desk.op(MemOp::Donate, first, 1, 0).is_ok(), true)?;
+        // The table of these 2 MiB is the frame that was given last.
+        let before = desk.info(0);
+        same(desk.map(0, ClaimedGrant { gfn: PAGE + 512, ..desk.claim() }).map(|words| words[0]), Ok(1))?;
+        same((desk.info(0)[1], desk.info(0)[2]), (before[1] - 1, before[2] + 1))?;
+        same(desk.op(MemOp::Read, PAGE + 513, 0, 0).err(), Some(Refused::NotAsked))
+    });
     desk.case("tables::an_empty_pool_refuses_until_it_is_filled", |desk| {
         let before = desk.info(0)[1];
         let mut used = 0;

@@ -14,6 +14,8 @@ mod faults;
 #[cfg(target_os = "none")]
 mod grants;
 #[cfg(target_os = "none")]
+mod logs;
+#[cfg(target_os = "none")]
 mod operations;
 #[cfg(target_os = "none")]
 mod order;

@@ -18,6 +18,7 @@ pub fn try_all(desk: &mut Desk) {
     calls(desk);
     servers_calls(desk);
     refused_operations(desk);
+    walks(desk);
     donations(desk);
     effects(desk);
     sequence(desk);
@@ -97,6 +98,12 @@ fn servers_calls(desk: &mut Desk) {
         let (status, words) = desk.called()?;
         same((status, words[0]), (0, 5))
     });
+    desk.case("server::replies_are_at_most_a_page", |desk| {
+        desk.let_call(Call::Send as u64, [u64::from(handle::pager(1)), 0, 0, 0, 0, 0]);
+        same(matches!(desk.received(), Received::Call { vm: 1, len: 0 }), true)?;
+        desk.answer_words([5000, 0, 0, 0, 0, 0]);
+        same(desk.called()?.1[0], 4096)
+    });
 }
 
 fn refused_operations(desk: &mut Desk) {
@@ -140,6 +147,24 @@ fn refused_operations(desk: &mut Desk) {
             same(desk.op(MemOp::Protect, gfn, count, 1).err(), Some(Refused::LargePageThere))?;
         }
         same(desk.info(0), before)
+    });
+}
+
+fn walks(desk: &mut Desk) {
+    desk.case("op::walk_shows_the_entries", |desk| {
+        let walk = |desk: &Desk, gfn| {
+            desk.op(MemOp::Walk, gfn, 0, 0).map(|words| (words[4], words[words[4] as usize % 5 - 1]))
+        };
+        let leaf = |entry: u64| (entry & 7, entry >> 52 & 7, entry >> 12 & 0xff_ffff_ffff);
+        same(desk.map(0, with(desk.claim(), 12, 3, 3)).is_ok(), true)?;
+        same(walk(desk, PAGE).map(|(count, entry)| (count, leaf(entry))), Ok((4, (3, 3, desk.free))))?;
+        same(walk(desk, PAGE + 1), Ok((4, 0)))?;
+        same(desk.op(MemOp::Harvest, PAGE, 1, Harvest::WriteProtect as u64).map(|words| words[0]), Ok(1))?;
+        same(walk(desk, PAGE).map(|(count, entry)| (count, leaf(entry))), Ok((4, (1, 3, desk.free))))?;
+        same(desk.op(MemOp::Unmap, PAGE, 512, 0).is_ok(), true)?;
+        same(desk.map(0, with(desk.claim(), 10, 2, 2)).is_ok(), true)?;
+        same(walk(desk, PAGE + 7).map(|(count, entry)| (count, leaf(entry))), Ok((3, (7, 7, desk.free))))?;
+        same(desk.op(MemOp::Walk, desk.guest_frames, 0, 0), Ok([0; 6]))
     });
 }
 

@@ -1,13 +1,16 @@
 //! The server: it does what the pager orders, and calls with what came of it.
 
 use crate::order::{self, Words8};
+use core::fmt::Debug;
 use ipc_proto::call::{End, notice};
 use ipc_proto::exit::{Resume, ResumeFlags};
 use ipc_proto::layout::handle;
 use ipc_proto::refused::Refused;
-use ipc_proto::state::{Segment, StateMask, VcpuState};
+use ipc_proto::state::{Segment, StateMask, Table, VcpuState};
 use rt::{Received, StatePage, Task, Window};
 
+/// Where the guest looks for its interrupt gates: the page that cases touch.
+const GATES: u64 = 0x40_0000;
 /// Addresses of the window that are touched.
 const SEEN: u64 = 64 << 20;
 
@@ -21,8 +24,8 @@ pub fn main(task: &Task) -> ! {
     let mut started = false;
     loop {
         order::write(report);
-        if rt::send(handle::pager(0), order::BYTES).is_err() {
-            stopped(script);
+        if let Err(refused) = rt::send(handle::pager(0), order::BYTES) {
+            waited(script, refused);
         }
         let words = order::read();
         report = match words[0] {
@@ -36,6 +39,7 @@ pub fn main(task: &Task) -> ! {
                 let written = Window::new(0, SEEN).write(words[1], &(words[2] as u32).to_le_bytes());
                 called(u64::from(!written), [0; 6])
             }
+            order::EXECUTE => execute(words[1]),
             order::END => end(),
             _ => {
                 let [_, number, words @ ..] = words;
@@ -65,6 +69,9 @@ fn begin(state: &mut VcpuState) {
         gs: data,
         ldtr: unusable,
         tr: Segment { selector: 24, base: 0, limit: 0x67, access: 0x8b },
+        rsp: order::STACK,
+        gdtr: Table { base: order::DESCRIPTORS, limit: 15 },
+        idtr: Table { base: GATES, limit: 0x7ff },
         dr7: 0x400,
         pat: 0x0007_0406_0007_0406,
         ..VcpuState::default()
@@ -78,7 +85,9 @@ fn touch(state: &mut VcpuState, words: Words8, started: &mut bool, script: &str)
     let write = if *started { StateMask::RIP } else { StateMask::all() & !StateMask::CODE };
     let resume = Resume { vcpu: 0, vm: 0, flags: ResumeFlags::empty(), write, event: None };
     let mut next = if core::mem::replace(started, true) {
-        rt::reply_words(resume.to_words())
+        let mut resume = resume.to_words();
+        resume[1] = words[4];
+        rt::reply_words(resume)
     } else {
         if let Err(refused) = rt::run(resume) {
             log::error!("the vCPU was not let run: {refused}");
@@ -86,30 +95,67 @@ fn touch(state: &mut VcpuState, words: Words8, started: &mut bool, script: &str)
         rt::receive_words()
     };
     loop {
+        if let Received::Notice(bits) = next.received() {
+            if bits & notice::TASK_STOPPED != 0 {
+                stopped(script);
+            }
+            next = rt::receive_words();
+            continue;
+        }
         if next.exit().is_some() {
             let [head, first, second, ..] = next.words;
             return [order::EXIT, head, first, second, state.gprs.rax, 0, 0, 0];
         }
-        match next.received() {
-            Received::Notice(bits) if bits & notice::TASK_STOPPED != 0 => stopped(script),
-            other => log::error!("the server received {other:?}"),
-        }
-        next = rt::receive_words();
+        panic!("the server received {:?}", next.received());
+    }
+}
+
+/// Executes what its window has at `gpa`: the kernel must stop this task.
+#[expect(unsafe_code, reason = "what the kernel must not allow")]
+fn execute(gpa: u64) -> Words8 {
+    let address = ipc_proto::layout::WINDOW + gpa;
+    // SAFETY: not at all; the kernel must stop this task here.
+    unsafe { core::arch::asm!("call {}", in(reg) address) };
+    called(0, [0; 6])
+}
+
+/// The pager has died with this task's call: it is answered, and the supervisor is told.
+fn waited(script: &str, refused: Refused) -> ! {
+    match refused {
+        Refused::Unreachable => log::info!("case {script}::waiting_callers_are_answered ok"),
+        other => log::info!("case {script}::waiting_callers_are_answered failed: {other:?}"),
+    }
+    match rt::receive() {
+        Received::Notice(bits) if bits & notice::TASK_STOPPED != 0 => stopped(script),
+        other => panic!("the server received {other:?}"),
     }
 }
 
 /// The pager is no more: what a server sees of that.
 fn stopped(script: &str) -> ! {
-    log::info!("case {script}::supervisor_is_told ok");
-    match rt::send(handle::pager(0), 0) {
-        Err(Refused::Unreachable) => log::info!("case {script}::callers_find_nobody ok"),
-        other => log::info!("case {script}::callers_find_nobody failed: {other:?}"),
+    let say = |case: &str, failure: Option<&dyn Debug>| match failure {
+        None => log::info!("case {script}::{case} ok"),
+        Some(failure) => log::info!("case {script}::{case} failed: {failure:?}"),
+    };
+    say("supervisor_is_told", None);
+    let sent = rt::send(handle::pager(0), 0);
+    say("callers_find_nobody", if sent == Err(Refused::Unreachable) { None } else { Some(&sent) });
+    if script == "called" {
+        // Its vCPU never ran, and would now.
+        kept(&say);
     }
     let run = Resume { vcpu: 0, vm: 0, flags: ResumeFlags::empty(), write: StateMask::empty(), event: None };
-    match rt::run(run) {
-        Err(Refused::NotParked) => log::info!("case {script}::vcpu_waits_on ok"),
-        other => log::info!("case {script}::vcpu_waits_on failed: {other:?}"),
-    }
+    let run = rt::run(run);
+    say("vcpu_waits_on", if run == Err(Refused::NotParked) { None } else { Some(&run) });
+    kept(&say)
+}
+
+/// What the pager had granted is there still; and the end.
+fn kept(say: &dyn Fn(&str, Option<&dyn Debug>)) -> ! {
+    let mut seen = [0; 4];
+    let read = Window::new(0, SEEN).read(order::KEPT, &mut seen);
+    let seen = u32::from_le_bytes(seen);
+    say("grants_stay", if read && seen == order::KEPT_WORD { None } else { Some(&seen) });
     end()
 }
 

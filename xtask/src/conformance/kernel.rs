@@ -17,7 +17,7 @@ use std::time::Instant;
 /// The system that is booted.
 pub const SYSTEM: &str = "conformance";
 /// What is seen from outside.
-const LEDGER: &str = "end::the_ledger_matches";
+pub const LEDGER: &str = "end::the_ledger_matches";
 /// Seconds that a machine gets; a boot takes five where nothing else runs.
 const SECONDS: u64 = 90;
 
@@ -144,7 +144,8 @@ pub fn run(args: &Args, wanted: &dyn Fn(&str) -> bool, tell: &mut dyn FnMut(Row)
 }
 
 /// Why a case failed.
-fn failure(seen: &Seen, said: &BTreeMap<String, Said>, case: &str) -> Option<String> {
+#[must_use]
+pub fn failure(seen: &Seen, said: &BTreeMap<String, Said>, case: &str) -> Option<String> {
     if case == LEDGER {
         let held = seen.ends(Status::Done).and_then(Seen::ledger_matches);
         return held.err().map(|error| format!("{error:#}"));
