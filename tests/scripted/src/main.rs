@@ -12,6 +12,8 @@ mod endings;
 #[cfg(target_os = "none")]
 mod faults;
 #[cfg(target_os = "none")]
+mod forbidden;
+#[cfg(target_os = "none")]
 mod grants;
 #[cfg(target_os = "none")]
 mod logs;

@@ -39,7 +39,10 @@ pub fn main(task: &Task) -> ! {
                 let written = Window::new(0, SEEN).write(words[1], &(words[2] as u32).to_le_bytes());
                 called(u64::from(!written), [0; 6])
             }
-            order::EXECUTE => execute(words[1]),
+            order::EXECUTE => {
+                crate::forbidden::execute(ipc_proto::layout::WINDOW + words[1]);
+                called(0, [0; 6])
+            }
             order::END => end(),
             _ => {
                 let [_, number, words @ ..] = words;
@@ -108,15 +111,6 @@ fn touch(state: &mut VcpuState, words: Words8, started: &mut bool, script: &str)
         }
         panic!("the server received {:?}", next.received());
     }
-}
-
-/// Executes what its window has at `gpa`: the kernel must stop this task.
-#[expect(unsafe_code, reason = "what the kernel must not allow")]
-fn execute(gpa: u64) -> Words8 {
-    let address = ipc_proto::layout::WINDOW + gpa;
-    // SAFETY: not at all; the kernel must stop this task here.
-    unsafe { core::arch::asm!("call {}", in(reg) address) };
-    called(0, [0; 6])
 }
 
 /// The pager has died with this task's call: it is answered, and the supervisor is told.

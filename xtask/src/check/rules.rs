@@ -17,6 +17,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("servers/rt/", "a server's only door to the kernel"),
     ("tests/guests/", "a guest owns its machine"),
     ("tests/rogue/", "a server that tries what it may not"),
+    ("tests/scripted/src/forbidden", "another that does"),
     ("tests/peers/", "what others build is measured as they offer it"),
     ("tests/stopwatch/", "a mark for the debugger is an instruction"),
 ];
