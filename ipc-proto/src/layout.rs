@@ -87,6 +87,11 @@ pub mod handle {
     pub const fn vcpu(n: usize, m: usize) -> u16 {
         24 + (n * crate::manifest::MAX_VCPUS + m) as u16
     }
+    /// The portal of VM `n`'s shadow, to call. Held by its server.
+    #[must_use]
+    pub const fn shadow(n: usize) -> u16 {
+        56 + n as u16
+    }
     /// The size of a handle table.
-    pub const TABLE: usize = 24 + crate::manifest::MAX_VMS * crate::manifest::MAX_VCPUS;
+    pub const TABLE: usize = 56 + crate::manifest::MAX_VMS;
 }

@@ -3,7 +3,7 @@
 //! Read the modules in the order a guest's fault travels: [`fault`] asks, [`grant`] answers, [`exit`] carries
 //! every other exit with the guest state of [`state`]; [`memop`] is what a pager asks of the kernel, [`walk`] what
 //! one of its answers says, [`slot`] what
-//! a VM's server asks of its pager, [`lifecycle`] how they greet. [`refused`] lists every refusal. The system
+//! a VM's server asks of its pager, [`lifecycle`] how they greet, [`shadow`] how a second pager's answers compare. [`refused`] lists every refusal. The system
 //! itself is data: [`manifest`]. [`call`] numbers the system calls, [`layout`] says where things are mapped, and [`host`]
 //! how a pager runs without a machine.
 //!
@@ -25,6 +25,7 @@ pub mod lifecycle;
 pub mod manifest;
 pub mod memop;
 pub mod refused;
+pub mod shadow;
 pub mod slot;
 pub mod state;
 pub mod text;

@@ -101,6 +101,8 @@ pub struct Vm {
     pub tables: u16,
     /// What it runs.
     pub guest: Guest,
+    /// The task that is asked its faults after the pager, and whose answers are only compared.
+    pub shadow: Option<Name>,
 }
 
 /// What a VM runs.

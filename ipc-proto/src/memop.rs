@@ -38,6 +38,9 @@ pub enum MemOp {
     /// Word 2 is a gfn: words 0 to 3 come back as the entries of the EPT, levels 4 to 1, by which the CPU finds it, and word
     /// 4 as how many of them there are, 0 beyond the guest. See [`crate::walk`].
     Walk = 11,
+    /// How the answers of the VM's shadow compare with the pager's: row word 2 of those that [`crate::shadow`] has, six words.
+    /// `NotAsked` beyond them, and without a shadow.
+    Shadow = 13,
 }
 
 /// What [`MemOp::Harvest`] takes. A write through a window counts like one of the guest's.
@@ -110,6 +113,7 @@ impl MemOp {
             9 => Some(Self::Generation),
             10 => Some(Self::SetLog),
             11 => Some(Self::Walk),
+            13 => Some(Self::Shadow),
             _ => None,
         }
     }

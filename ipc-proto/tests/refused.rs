@@ -55,7 +55,7 @@ fn calls_operations_and_kinds_come_back_from_their_numbers() {
     }
     assert_eq!((0..1000).filter_map(Call::from_number).count(), 8);
     assert_eq!((0..1000).filter_map(Received::from_number).count(), 5);
-    assert_eq!((0..1000).filter_map(MemOp::from_number).count(), 11);
+    assert_eq!((0..1000).filter_map(MemOp::from_number).count(), 12);
     assert!(MemOp::from_number(0).is_none(), "an empty word is no operation");
 }
 

@@ -47,8 +47,8 @@ fn vm() -> impl Strategy<Value = Vm> {
         modules,
         command_line,
     });
-    (name(), proptest::option::of(name()), name(), any::<(u8, u32, u16)>(), guest).prop_map(
-        |(name, pager, server, (vcpus, memory, tables), guest)| Vm {
+    (name(), [(); 2].map(|()| proptest::option::of(name())), name(), any::<(u8, u32, u16)>(), guest).prop_map(
+        |(name, [pager, shadow], server, (vcpus, memory, tables), guest)| Vm {
             name,
             pager,
             server,
@@ -56,6 +56,7 @@ fn vm() -> impl Strategy<Value = Vm> {
             memory,
             tables,
             guest,
+            shadow,
         },
     )
 }

@@ -70,6 +70,7 @@ pub fn system_call(core: &mut Core, caller: Caller, number: u64, words: &Words) 
 fn receive_only(core: &mut Core, id: u8) -> Next {
     match core.threads[usize::from(id)].serving {
         Context::Vcpu(_) | Context::Thread(_) => core.back(id, Refused::Unanswered),
+        Context::Idle if core.shows(id).is_some() => core.back(id, Refused::Unanswered),
         Context::Idle => core.receive(id),
     }
 }

@@ -5,7 +5,7 @@ use crate::arch::machine;
 use crate::core::{Context, Core, Next};
 use crate::figures;
 use crate::log::{self, Letter};
-use crate::thread::{Question, State};
+use crate::thread::{Question, State, Thread};
 use crate::vcpu::Status;
 use core::fmt::{self, Arguments};
 use ipc_proto::call::{End, notice};
@@ -50,22 +50,30 @@ impl Core {
         thread.deadline = None;
         let unanswered = core::mem::replace(&mut thread.serving, Context::Idle);
         thread.askers.insert(unanswered);
+        self.compared(id, None);
         self.answer_callers(id);
     }
 
     /// Ends the system if no supervisor is left: as badly as any of them says, and badly if one stopped.
     fn end_with_the_last(&self) {
-        let mut supervisors = (0..self.threads.len() as u8).filter(|id| self.system.tasks[usize::from(*id)].supervisor);
-        if supervisors.clone().all(|id| self.can_do_nothing(id)) {
-            let ends = supervisors.by_ref().map(|id| self.threads[usize::from(id)].end.unwrap_or(End::ServerFailed));
-            let worst = ends.max_by_key(|end| *end as u64).unwrap_or(End::ServerFailed);
-            end(self, worst, format_args!("{}", LastWords(self)));
+        let all = self.system.tasks.iter().zip(&self.threads).filter(|(task, _)| task.supervisor).enumerate();
+        if all.clone().all(|(_, (_, thread))| self.can_do_nothing(thread)) {
+            let worst = all.clone().map(|(_, (_, thread))| thread.end.unwrap_or(End::ServerFailed));
+            let worst = worst.max_by_key(|end| *end as u64).unwrap_or(End::ServerFailed);
+            let words = fmt::from_fn(|f| {
+                all.clone().try_for_each(|(place, (task, thread))| {
+                    let between = if place == 0 { "" } else { "; " };
+                    let what = thread.end.map_or("it cannot go on", End::text);
+                    write!(f, "{between}{}: {what}", task.name)
+                })
+            });
+            end(self, worst, format_args!("{words}"));
         }
     }
 
     /// Whether a thread has stopped, or waits in a window for a pager that has.
-    fn can_do_nothing(&self, id: u8) -> bool {
-        match self.threads[usize::from(id)].state {
+    fn can_do_nothing(&self, thread: &Thread) -> bool {
+        match thread.state {
             State::Stopped => true,
             State::Asking(Question::Window { vm, .. }) => self.system.vms[usize::from(vm)]
                 .pager
@@ -85,24 +93,6 @@ impl Core {
                 self.defer(next);
             }
         }
-    }
-}
-
-/// What became of each supervisor.
-struct LastWords<'a>(&'a Core);
-
-impl fmt::Display for LastWords<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = self.0.system.tasks.iter().zip(&self.0.threads).filter(|(task, _)| task.supervisor);
-        let mut between = "";
-        for (task, thread) in all {
-            match thread.end {
-                Some(end) => write!(f, "{between}{}, says {}", end.text(), task.name)?,
-                None => write!(f, "{between}{} cannot go on", task.name)?,
-            }
-            between = "; ";
-        }
-        if between.is_empty() { f.write_str("there is no supervisor that could do something about it") } else { Ok(()) }
     }
 }
 

@@ -242,7 +242,7 @@ fn answered_vcpu(core: &mut Core, caller: Caller, (id, asker): (u8, u8), words: 
             vcpu.fault_ends(cpu::tsc());
         }
         Status::Exited(exit) => resumed(vcpu, exit, words)?,
-        Status::Ready | Status::Parked(_) | Status::Pending(_) => return None,
+        Status::Watched | Status::Ready | Status::Parked(_) | Status::Pending(_) => return None,
     }
     vcpu.status = Status::Ready;
     let entry = vcpu.cpu.about_to_enter();

@@ -54,7 +54,7 @@ pub fn left(core: &mut Core, id: u8, kind: FaultKind, now: u64) -> Next {
     if vcpu.is_stuck(violation.gpa, violation.qualification) {
         return crate::exit::ask_server(core, id, Exit::Stuck(gpa, violation.qualification));
     }
-    vcpu.status = Status::Faulted;
+    vcpu.status = if vm.shadow.is_some() { Status::Watched } else { Status::Faulted };
     vcpu.left_at = now;
     let question = (Received::Fault as u64, words(vcpu, vm, &violation, kind));
     core.ask(Context::Vcpu(id), pager, question)

@@ -5,7 +5,7 @@
 //! [`fast`] is the short way through the same house when nothing is special. [`ledger`] proves that what was granted is
 //! what is mapped. Beside the walk: [`mend`] (faults that the ledger allows already), [`mmio`] (answers that are
 //! remembered), [`memop`] and [`harvest`] (what a pager does unasked), [`window`] (a VM's memory as its server sees it),
-//! [`trap`] (interrupts and faults of tasks).
+//! [`shadow`] (a second pager, for comparison), [`trap`] (interrupts and faults of tasks).
 //!
 //! What there is: [`core`] (one CPU), [`system`] (what CPUs share), [`frame`] (who owns RAM), [`task`], [`thread`],
 //! [`vm`]. How it begins and ends: [`boot`], [`load`], [`fail`], [`figures`], [`log`]. What depends on the CPU, and all
@@ -33,6 +33,7 @@ pub mod mend;
 pub mod mmio;
 pub mod portal;
 pub mod set;
+pub mod shadow;
 pub mod system;
 pub mod task;
 #[cfg(test)]

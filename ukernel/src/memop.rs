@@ -8,6 +8,7 @@ use crate::fault;
 use crate::frame::Pool;
 use crate::grant;
 use crate::harvest;
+use crate::shadow;
 use crate::system::System;
 use crate::task::Handle;
 use crate::vcpu::Status;
@@ -26,10 +27,11 @@ pub fn mem_op(core: &mut Core, id: u8, words: &Words) -> Result<Words, Refused> 
     let handle = system.tasks[usize::from(id)].handle(words[0])?;
     let op = MemOp::from_number(words[1]).ok_or(Refused::UnknownVariant)?;
     let vm = match (handle, op) {
-        (Handle::PagedVm(vm), _) | (Handle::ReadVm(vm), MemOp::Read | MemOp::Info | MemOp::Walk) => {
+        (Handle::PagedVm(vm), _) | (Handle::ReadVm(vm), MemOp::Read | MemOp::Info | MemOp::Walk | MemOp::Shadow) => {
             &system.vms[usize::from(vm)]
         }
         (Handle::ReadVm(_), _) => return Err(Refused::NoRight),
+        (Handle::ShadowedVm(vm), _) => return shadow::mem_op(core, id, &system.vms[usize::from(vm)], op),
         (Handle::Empty | Handle::Machine | Handle::Portal(..) | Handle::Vcpu(_), _) => {
             return Err(Refused::BadHandle);
         }
@@ -48,11 +50,7 @@ pub fn mem_op(core: &mut Core, id: u8, words: &Words) -> Result<Words, Refused> 
         MemOp::Protect => protect(system, vm, w2, w3, w4),
         MemOp::Read => read(system, vm, w2),
         MemOp::Donate => donate(system, vm, id, Pfn(w2), w3).map(|()| [0; 6]),
-        MemOp::Info => {
-            let left = vm.pool.lock().count();
-            let abilities = system.abilities.bits() | (system.shapes.largest as u64) << 4;
-            Ok([vm.seq(), u64::from(left), vm.mapped.load(Relaxed), abilities, 0, 0])
-        }
+        MemOp::Info => Ok(info(system, vm)),
         MemOp::Ready => ready(core, id, w2),
         MemOp::Harvest => {
             let mode = Harvest::from_number(w4).ok_or(Refused::UnknownVariant)?;
@@ -66,7 +64,18 @@ pub fn mem_op(core: &mut Core, id: u8, words: &Words) -> Result<Words, Refused> 
         MemOp::SetLog => harvest::set_log(core, vm, w2),
         MemOp::Walk if w2 >= vm.frames() => Ok([0; 6]),
         MemOp::Walk => Ok(system.ept(vm).path(w2)),
+        MemOp::Shadow => {
+            let row = vm.shown.lock().tally.get(w2 as usize).copied().filter(|_| vm.shadow.is_some());
+            row.ok_or(Refused::NotAsked)
+        }
     }
+}
+
+/// How a VM stands, and what the CPU can do.
+pub fn info(system: &System, vm: &Vm) -> Words {
+    let left = vm.pool.lock().count();
+    let abilities = system.abilities.bits() | (system.shapes.largest as u64) << 4;
+    [vm.seq(), u64::from(left), vm.mapped.load(Relaxed), abilities, 0, 0]
 }
 
 /// The end of a range of `count` frames from `first` over whose edges no larger page reaches.

@@ -46,7 +46,7 @@ impl Core {
         match from {
             Context::Vcpu(vcpu) => match self.vcpus[usize::from(vcpu)].status {
                 Status::Exited(exit) => (Received::Exit as u64, exit::message(self, vcpu, exit)),
-                Status::Faulted | Status::Ready | Status::Parked(_) | Status::Pending(_) => {
+                Status::Faulted | Status::Watched | Status::Ready | Status::Parked(_) | Status::Pending(_) => {
                     (Received::Fault as u64, fault::message(self, vcpu))
                 }
             },
@@ -99,7 +99,8 @@ impl Core {
     pub fn reply_receive(&mut self, id: u8, words: &Words) -> Next {
         let asker = core::mem::replace(&mut self.threads[usize::from(id)].serving, Context::Idle);
         if asker == Context::Idle {
-            return self.back(id, Refused::NotAsked);
+            let compared = self.compared(id, Some(words));
+            return if compared { self.receive(id) } else { self.back(id, Refused::NotAsked) };
         }
         self.round_trips += 1;
         let after = match asker {
@@ -108,6 +109,9 @@ impl Core {
                 Status::Faulted | Status::Ready | Status::Parked(_) | Status::Pending(_) => {
                     fault::answered(self, id, vcpu, words)
                 }
+                Status::Watched => self.watched(asker, self.vcpus[usize::from(vcpu)].of, words, |core| {
+                    fault::answered(core, id, vcpu, words)
+                }),
             },
             Context::Thread(caller) => self.answered_thread(id, caller, words),
             Context::Idle => After::Nothing,
@@ -174,7 +178,9 @@ impl Core {
     fn answered_thread(&mut self, id: u8, caller: u8, words: &Words) -> After {
         match self.threads[usize::from(caller)].state {
             State::Asking(Question::Window { vm, gpa, access }) => {
-                fault::window_answered(self, id, caller, (vm, gpa, access), words)
+                self.watched(Context::Thread(caller), &self.system.vms[usize::from(vm)], words, |core| {
+                    fault::window_answered(core, id, caller, (vm, gpa, access), words)
+                })
             }
             State::Asking(Question::Call { .. }) => {
                 let len = words[0].min(4096);

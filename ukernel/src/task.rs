@@ -18,9 +18,11 @@ pub enum Handle {
     Machine,
     /// A VM, as its pager.
     PagedVm(u8),
+    /// A VM, as its shadow: nothing that is asked of it is done.
+    ShadowedVm(u8),
     /// A VM, to read.
     ReadVm(u8),
-    /// The portal of a VM's pager: the VM, for the badge, and the task that serves it.
+    /// The portal of a VM's pager or shadow: the VM, for the badge, and the task that serves it.
     Portal(u8, u8),
     /// A vCPU of this core, to run.
     Vcpu(u8),

@@ -27,6 +27,8 @@ pub enum Status {
     Parked(Option<Exit>),
     /// Its pager must answer its fault.
     Faulted,
+    /// Likewise, and a shadow is asked then.
+    Watched,
     /// Its pager has promised to answer its fault, under this token.
     Pending(u64),
     /// Its server must answer this exit.

@@ -3,6 +3,7 @@
 use crate::arch::paging::Space;
 use crate::arch::vmx::guest;
 use crate::frame::{FirstMapping, Pool};
+use crate::shadow::Shown;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use ipc_proto::grant::Pfn;
 use spin::Mutex;
@@ -19,6 +20,10 @@ pub struct Vm {
     pub eptp: u64,
     /// The task whose thread answers its faults.
     pub pager: Option<u8>,
+    /// The task whose thread answers them too, without consequence.
+    pub shadow: Option<u8>,
+    /// What the shadow was asked last, and how its answers compare.
+    pub shown: Mutex<Shown>,
     /// The task whose thread answers its other exits.
     pub server: u8,
     /// The address space that its exits enter: its pager's, or its server's when it has none.
@@ -37,7 +42,7 @@ pub struct Vm {
     pub generation: AtomicU64,
     /// Whether the CPU logs the pages that it writes.
     pub logged: AtomicBool,
-    /// Whether a harvest has ever taken every right of a page.
+    /// Whether a harvest has ever taken every right of a page, or a shadow watches: faults do not go the short way.
     pub hides: AtomicBool,
 }
 

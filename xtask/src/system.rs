@@ -10,7 +10,7 @@ mod vms;
 
 use crate::{paths, status};
 use anyhow::Context;
-use ipc_proto::manifest::{LogLevel, Manifest, Name};
+use ipc_proto::manifest::{LogLevel, Manifest, Name, Vm};
 use ipc_proto::version::PROTOCOL;
 use section::Section;
 use std::path::{Path, PathBuf};
@@ -181,9 +181,12 @@ fn check_vm(all: &Section<'_>, manifest: &Manifest, files: &VmFiles) -> anyhow::
     let vm = &files.vm;
     let section = all.table(&vm.name)?;
     let tasks = || manifest.tasks.iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
-    let unknown = |key, name: &str| section.wrong(key, &format!("there is no task `{name}`"), &tasks());
+    let unknown = |key: &str, name: &str| section.wrong(key, &format!("there is no task `{name}`"), &tasks());
     if manifest.task(&vm.server).is_none() {
         return Err(unknown("server", &vm.server));
+    }
+    if let Some(shadow) = &vm.shadow {
+        check_shadow(&section, manifest, vm, shadow, &unknown)?;
     }
     let Some(pager) = &vm.pager else { return Ok(()) };
     match manifest.task(pager) {
@@ -195,6 +198,29 @@ fn check_vm(all: &Section<'_>, manifest: &Manifest, files: &VmFiles) -> anyhow::
         )),
         Some(_) => Ok(()),
     }
+}
+
+/// A shadow is a task beside the VM's own, and pages nothing itself. It outranks the VM's server: while that loads the guest, each
+/// access would otherwise come before the shadow has seen the one before.
+fn check_shadow(
+    section: &Section<'_>,
+    manifest: &Manifest,
+    vm: &Vm,
+    name: &str,
+    unknown: &dyn Fn(&str, &str) -> anyhow::Error,
+) -> anyhow::Result<()> {
+    let Some((_, task)) = manifest.task(name) else { return Err(unknown("shadow", name)) };
+    let pages = manifest.vms.iter().any(|vm| [vm.pager.as_deref(), Some(vm.server.as_str())].contains(&Some(name)));
+    if vm.pager.is_none() || pages {
+        let what = format!("`{name}` cannot be the shadow");
+        return Err(section.wrong("shadow", &what, "beside a pager, a task that is no VM's pager or server"));
+    }
+    let server = manifest.task(&vm.server).map_or(0, |(_, server)| server.priority);
+    if task.priority <= server {
+        let what = format!("`{name}` has priority {}", task.priority);
+        return Err(section.wrong("shadow", &what, &format!("a task of a higher priority than the server's {server}")));
+    }
+    Ok(())
 }
 
 /// The server of a VM loads its guest, so it sees the guest's files.

@@ -7,6 +7,7 @@
 
 use core::fmt;
 use ipc_proto::grant::{Gfn, Gpa};
+use ipc_proto::shadow::Kind;
 use ipc_proto::slot::{Slot, SlotFlags, SlotId, Space, Tracking};
 use ipc_proto::text::Text;
 
@@ -57,6 +58,11 @@ pub const COMMANDS: &[Entry] = &[
         name: "policy",
         arguments: "[NAME [KEY=VALUE]...]",
         about: "the policy that answers faults, or another one",
+    },
+    Entry {
+        name: "shadow",
+        arguments: "[extent|decision]",
+        about: "how the answers of the VM's second pager compare, and the last that differed",
     },
     Entry { name: "type", arguments: "TEXT", about: "types a line at the guest's serial port" },
 ];
@@ -109,6 +115,8 @@ pub enum Request<'a> {
     Policy,
     /// `policy` with a name and options
     SetPolicy(Text),
+    /// `shadow`: the counts, and the last differences of these kinds.
+    Shadow(&'static [Kind]),
     /// `type`
     Type(&'a str),
 }
@@ -190,6 +198,9 @@ impl<'a> Request<'a> {
             ("precopy", [id, gpa]) => Self::Precopy(slot_id(id)?, gfn(gpa)?),
             ("policy", []) => Self::Policy,
             ("policy", _) => Self::SetPolicy(Text::cut(rest)),
+            ("shadow", []) => Self::Shadow(&[Kind::Decision, Kind::Extent]),
+            ("shadow", ["extent"]) => Self::Shadow(&[Kind::Extent]),
+            ("shadow", ["decision"]) => Self::Shadow(&[Kind::Decision]),
             ("type", _) => Self::Type(rest),
             _ => return None,
         })

@@ -1,5 +1,6 @@
 use super::{COMMANDS, Dirty, LONGEST, Mistake, Request};
 use ipc_proto::grant::{Gfn, Gpa};
+use ipc_proto::shadow::Kind;
 use ipc_proto::slot::{Slot, SlotFlags, SlotId, Space, Tracking};
 use ipc_proto::text::Text;
 use std::format;
@@ -39,6 +40,9 @@ fn every_form_in_the_list_is_understood() {
         ("precopy 2 0x20000000", Request::Precopy(SlotId(2), Gfn(0x20000))),
         ("policy", Request::Policy),
         ("policy fault-around window=16", Request::SetPolicy(Text::cut("fault-around window=16"))),
+        ("shadow", Request::Shadow(&[Kind::Decision, Kind::Extent])),
+        ("shadow decision", Request::Shadow(&[Kind::Decision])),
+        ("shadow extent", Request::Shadow(&[Kind::Extent])),
         ("type echo a  b", Request::Type("echo a  b")),
     ] {
         assert_eq!(read(line), Some(request), "{line}");

@@ -51,6 +51,8 @@ pub fn perform(vm: &mut Vm, ledger: &mut Ledger, op: MemOp, words: &Words) -> Do
             one(0)
         }
         MemOp::Walk if w2 >= vm.frames() => one(0),
+        // The kit's VMs have no shadow.
+        MemOp::Shadow => Err(Refused::NotAsked),
         MemOp::Walk => Ok((vm.ept(ledger).path(w2), Vec::new())),
     }
 }

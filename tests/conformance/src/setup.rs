@@ -111,5 +111,6 @@ fn vm(number: u8, setup: &Setup) -> anyhow::Result<Vm> {
         memory: setup.frames as u32 / 2,
         tables: setup.tables,
         guest,
+        shadow: None,
     })
 }

@@ -119,9 +119,8 @@ impl Boot {
 
     fn vms_of(&self, task: &manifest::Task) -> Vec<u8, MAX_VMS> {
         let vms = self.manifest.vms.iter().enumerate();
-        vms.filter(|(_, vm)| vm.server == task.name || vm.pager.as_ref() == Some(&task.name))
-            .map(|(index, _)| index as u8)
-            .collect()
+        let part = |vm: &manifest::Vm| [&vm.pager, &vm.shadow].contains(&&Some(task.name.clone()));
+        vms.filter(|(_, vm)| vm.server == task.name || part(vm)).map(|(index, _)| index as u8).collect()
     }
 
     /// Makes every VM, with an empty EPT and an empty pool.
@@ -130,10 +129,15 @@ impl Boot {
         for (index, vm) in self.manifest.vms.iter().enumerate() {
             let bad = |reason: &str| why(format_args!("VM {}: {reason}", vm.name));
             let (server, _) = self.manifest.task(&vm.server).ok_or_else(|| bad("its server is not a task"))?;
-            let pager = match &vm.pager {
-                Some(name) => Some(self.manifest.task(name).ok_or_else(|| bad("its pager is not a task"))?),
-                None => None,
+            let task = |name: &Option<Name>, reason| match name {
+                Some(name) => self.manifest.task(name).map(Some).ok_or_else(|| bad(reason)),
+                None => Ok(None),
             };
+            let pager = task(&vm.pager, "its pager is not a task")?;
+            let shadow = task(&vm.shadow, "its shadow is not a task")?.map(|(shadow, _)| shadow as u8);
+            if shadow.is_some() && (pager.is_none() || vm.shadow == vm.pager || shadow == Some(server as u8)) {
+                return Err(bad("its shadow must be a task beside its pager and its server"));
+            }
             if vm.vcpus == 0 || usize::from(vm.vcpus) > MAX_VCPUS {
                 return Err(bad("it has no vCPU, or too many"));
             }
@@ -148,6 +152,8 @@ impl Boot {
                 root,
                 eptp: ept_entry::pointer(root, EptCapabilities::read()),
                 pager: pager.map(|(pager, _)| pager as u8),
+                shadow,
+                shown: Mutex::default(),
                 server: server as u8,
                 exit_space: tasks[exits_to].space,
                 bits: guest_physical_bits(),
@@ -157,7 +163,7 @@ impl Boot {
                 generation: AtomicU64::new(0),
                 tables_left: AtomicU64::new(0),
                 logged: AtomicBool::new(false),
-                hides: AtomicBool::new(false),
+                hides: AtomicBool::new(shadow.is_some()),
             };
             self.table.assign_root(root, index as u8);
             // As many as the manifest has.
@@ -190,6 +196,10 @@ pub fn finished(tasks: Vec<Loaded, MAX_TASKS>, manifest: &Manifest, vms: &[Vm]) 
         }
         for vcpu in 0..entry.vcpus {
             server[usize::from(handle::vcpu(index, usize::from(vcpu)))] = Handle::Vcpu(first_vcpu + vcpu);
+        }
+        if let Some(shadow) = vm.shadow {
+            server[usize::from(handle::shadow(index))] = Handle::Portal(vm.id, shadow);
+            handles[usize::from(shadow)][usize::from(handle::vm(index))] = Handle::ShadowedVm(vm.id);
         }
         if let Some(pager) = vm.pager {
             handles[usize::from(pager)][usize::from(handle::vm(index))] = Handle::PagedVm(vm.id);

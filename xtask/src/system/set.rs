@@ -12,7 +12,7 @@ const NONE: &str = "none";
 ///
 /// Besides the file's own paths there are short forms: `policy=...` and `policy.X=...` for the option of the first
 /// VM's pager, `vm.KEY=...` for a key of the only VM, and `task.NAME.KEY=...` for an option of a task; `pager=...` runs
-/// another pager.
+/// another pager, and `shadow=...` one beside it whose answers are compared.
 ///
 /// # Errors
 /// No `=`, or a path through something that is no table.
@@ -32,6 +32,7 @@ pub fn put(table: &mut Table, key: &str, value: Value) -> anyhow::Result<()> {
     let steps: Vec<&str> = path.iter().map(String::as_str).collect();
     match (steps.as_slice(), &value) {
         (["pager"], name) => pager::choose(table, name),
+        (["shadow"], name) => pager::shadow(table, name),
         (["task", task], Value::String(none)) if none == NONE => remove_task(table, task),
         ([kind @ ("task" | "vm"), name, _, ..], _) if !has(table, kind, name) => Err(no_such(table, kind, name)),
         _ => insert(table, &steps, value),

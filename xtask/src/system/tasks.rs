@@ -86,7 +86,9 @@ fn memory(section: &Section<'_>, name: &str, guests: &[Memory]) -> anyhow::Resul
     let mut frames = 0u64;
     for term in text.split('+').map(str::trim) {
         frames += match term {
-            "guests" => guests.iter().filter(|vm| vm.pager.as_deref() == Some(name)).map(|vm| vm.frames).sum(),
+            "guests" => {
+                guests.iter().filter(|vm| vm.pagers.iter().any(|pager| pager == name)).map(|vm| vm.frames).sum()
+            }
             size => units::frames(size).ok_or_else(wrong)?,
         };
     }

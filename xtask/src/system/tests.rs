@@ -85,6 +85,10 @@ fn every_kind_of_mistake_is_refused() {
         ("0x3f8-0x3ff", "0x3ff-0x3f8", "0x3f8-0x3ff"),
         ("server = \"vcpu\"", "server = \"nobody\"", "vmm-mm, vcpu"),
         ("pager = \"vmm-mm\"", "pager = \"nobody\"", "vmm-mm, vcpu"),
+        ("protocol = \"flat\"", "shadow = \"nobody\"", "vmm-mm, vcpu"),
+        ("protocol = \"flat\"", "shadow = \"vmm-mm\"", "no VM's pager"),
+        ("[vm.guest]\npager = \"vmm-mm\"", "[vm.guest]\nshadow = \"vmm-mm\"", "beside a pager"),
+        ("protocol = \"flat\"", "shadow = \"s\"\n[task.s]\nimage = \"vcpu\"\nmemory = \"guests\"", "higher priority"),
         ("protocol = \"flat\"", "protocol = \"elf\"", "linux, multiboot, flat"),
         ("kernel = \"touch\"", "", "missing"),
         ("cmdline = \"one two\"", "cmdline = 3", "text in quotes"),
@@ -98,6 +102,17 @@ fn every_kind_of_mistake_is_refused() {
         let message = refusal(from, to);
         assert!(message.contains(says), "{message}: says {says}");
     }
+}
+
+#[test]
+fn a_shadow_has_frames_for_the_guests_that_it_is_asked_about() {
+    let mut table: Table = GOOD.parse().expect("TOML");
+    set::apply(&mut table, "shadow=c").expect("a pager in C");
+    let system = read("boot/good.toml", &table).expect("good");
+    let (_, shadow) = system.manifest.task("shadow").expect("the shadow");
+    assert_eq!((shadow.frames, shadow.priority, shadow.image.as_str()), ((64 + 8) * 256, 2, "pager-c"));
+    assert_eq!(system.manifest.vms[0].shadow.as_deref(), Some("shadow"));
+    assert_eq!(system.manifest.vms[0].pager.as_deref(), Some("vmm-mm"));
 }
 
 #[test]

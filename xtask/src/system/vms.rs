@@ -6,7 +6,7 @@ use ipc_proto::manifest::{BootProtocol, Guest, MAX_VCPUS, Name, Vm};
 
 /// The keys of a VM.
 pub const KEYS: &[&str] =
-    &["pager", "server", "vcpus", "memory", "tables", "protocol", "kernel", "initrd", "modules", "cmdline"];
+    &["pager", "shadow", "server", "vcpus", "memory", "tables", "protocol", "kernel", "initrd", "modules", "cmdline"];
 
 /// What the kernel of a guest may be, for error messages.
 const KERNEL: &str = "the name of a guest file, or the path of a file";
@@ -14,8 +14,8 @@ const KERNEL: &str = "the name of a guest file, or the path of a file";
 /// How much RAM a VM has and who pages it: what a task's memory may refer to.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    /// The pager, if there is one.
-    pub pager: Option<String>,
+    /// The pager and the shadow, as far as there are any: each has frames for all of the VM.
+    pub pagers: Vec<String>,
     /// RAM in frames.
     pub frames: u64,
 }
@@ -38,8 +38,9 @@ pub struct VmFiles {
 pub fn memories(all: &Section<'_>) -> anyhow::Result<Vec<Memory>> {
     let memory = |name| {
         let section = all.table(name)?;
-        let pager = section.text("pager")?.map(str::to_owned);
-        Ok(Memory { pager, frames: u64::from(section.frames("memory")?) })
+        let pagers =
+            [section.text("pager")?, section.text("shadow")?].into_iter().flatten().map(str::to_owned).collect();
+        Ok(Memory { pagers, frames: u64::from(section.frames("memory")?) })
     };
     all.keys().map(memory).collect()
 }
@@ -68,7 +69,8 @@ fn vm(name: &str, section: &Section<'_>) -> anyhow::Result<VmFiles> {
         modules: section.list("modules", files[1..].iter().map(|(name, _)| name.clone()))?,
         command_line: section.bounded("cmdline", section.text("cmdline")?.unwrap_or_default())?,
     };
-    let pager = section.text("pager")?.map(|pager| section.bounded("pager", pager)).transpose()?;
+    let task = |key| section.text(key)?.map(|name| section.bounded(key, name)).transpose();
+    let (pager, shadow) = (task("pager")?, task("shadow")?);
     let vm = Vm {
         name: section.bounded("", name)?,
         pager,
@@ -77,6 +79,7 @@ fn vm(name: &str, section: &Section<'_>) -> anyhow::Result<VmFiles> {
         memory: section.frames("memory")?,
         tables: u16::try_from(section.number("tables", 8..=i64::from(u16::MAX), 1024)?)?,
         guest,
+        shadow,
     };
     Ok(VmFiles { vm, protocol, files })
 }

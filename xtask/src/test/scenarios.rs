@@ -7,6 +7,7 @@ mod linux;
 mod machines;
 mod pagers;
 mod rogue;
+mod shadow;
 mod stops;
 mod ticks;
 mod touch;
@@ -25,6 +26,8 @@ pub const ALL: &[Promise] = &[
     Promise { name: "drill::linux_keeps_its_memory_while_slots_move_and_pages_are_taken_back", check: drill::slots },
     Promise { name: "drill::linux_is_copied_while_large_pages_split_and_collapse", check: drill::large },
     Promise { name: "two_pagers::two_guests_run_side_by_side_on_pagers_of_their_own", check: two_pagers::side_by_side },
+    Promise { name: "shadow::the_pager_in_c_decides_alike_while_linux_boots", check: shadow::in_c },
+    Promise { name: "shadow::what_a_second_pager_does_is_nothing_to_the_guest", check: shadow::harmless },
     Promise { name: "linux::a_person_at_the_console_has_a_shell", check: linux::shell },
     Promise { name: "guests::memtest_shows_its_screen", check: guests::memtest },
     Promise { name: "guests::a_multiboot_kernel_finds_memory_map_and_module", check: guests::multiboot },

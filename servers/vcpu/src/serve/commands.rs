@@ -3,6 +3,7 @@
 use super::control::say;
 use super::line::Line;
 use super::pager::{Asked, Pager, PagerError};
+use super::shadow;
 use super::window::{NotTracked, Ram};
 use core::fmt;
 use heapless::{Deque, Vec};
@@ -39,6 +40,8 @@ pub enum Wrong {
     TooManyTracked,
     /// Too much was typed at once.
     KeysFull,
+    /// The VM has no shadow.
+    NoShadow,
 }
 
 impl From<PagerError> for Wrong {
@@ -56,6 +59,7 @@ impl fmt::Display for Wrong {
             Self::Differs(pages) => write!(f, "{pages} pages of the copy differ from the original"),
             Self::Diverges(rounds) => write!(f, "after {rounds} rounds the guest still writes faster than is copied"),
             Self::TooManyTracked => f.write_str("no more pages can be tracked at once"),
+            Self::NoShadow => f.write_str("this VM has no shadow: `cargo xtask run ... --set shadow=c` gives it one"),
             Self::KeysFull => f.write_str("more was typed than the guest has taken"),
         }
     }
@@ -160,6 +164,7 @@ impl Commands {
             Request::Peek(gpa) => say(line, format_args!(" {:#018x}", self.peek(gpa)?)),
             Request::Poke(gpa, _) if memory.tracks(Gpa(gpa).gfn(), 2) => return Err(Wrong::NoMemory(gpa)),
             Request::Poke(gpa, value) => self.poke(gpa, value)?,
+            Request::Shadow(kinds) => shadow::tell(self.vm, kinds, |told| say(line, format_args!(" {told}")))?,
             // Begun by whoever calls this.
             Request::Precopy(id, _) => return Err(Wrong::NoSlot(id)),
             Request::Type(text) => {

@@ -8,6 +8,7 @@ mod host_clock;
 mod line;
 mod pager;
 mod precopy;
+mod shadow;
 mod window;
 
 use console::Console;
@@ -247,6 +248,7 @@ impl Server {
         report("msrs.unknown", "MSR", &self.machine.msrs.unknown);
         report("mmio.unknown", "memory page", &self.machine.mmio.unknown);
         Pager::report(self.vm);
+        shadow::report(self.vm);
         give_up(end)
     }
 }

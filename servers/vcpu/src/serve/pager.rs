@@ -5,7 +5,7 @@ use heapless::String;
 use ipc_proto::layout::handle;
 use ipc_proto::lifecycle::{Features, Hello};
 use ipc_proto::refused::Refused;
-use ipc_proto::slot::{SlotRefused, SlotReply, SlotRequest};
+use ipc_proto::slot::{SlotRefused, SlotReply, SlotRequest, Topic};
 use ipc_proto::version::PROTOCOL;
 use ipc_proto::wire;
 
@@ -53,9 +53,10 @@ impl fmt::Display for PagerError {
     }
 }
 
-/// The portal of a VM's pager.
+/// The portal of a VM's pager, and that of its shadow, who is told of every change that the pager makes.
 pub struct Pager {
     portal: u16,
+    shadow: u16,
 }
 
 impl Pager {
@@ -74,7 +75,7 @@ impl Pager {
 
     /// The pager of VM `vm`, which has been greeted.
     pub fn of(vm: u16) -> Self {
-        Self { portal: handle::pager(usize::from(vm)) }
+        Self { portal: handle::pager(usize::from(vm)), shadow: handle::shadow(usize::from(vm)) }
     }
 
     /// Whether VM `vm` has a pager that has stopped.
@@ -82,9 +83,17 @@ impl Pager {
         matches!(Self::greet(vm), Err(PagerError::NotCarried(Refused::Unreachable)))
     }
 
-    /// Lets the pager of VM `vm`, if there is one, print its figures: the system is about to end.
+    /// Whether VM `vm` has a shadow that has stopped.
+    pub fn shadow_has_stopped(vm: u16) -> bool {
+        let nothing = SlotRequest::Tell(Topic::Policy, u16::MAX);
+        let asked = Self::ask_at(handle::shadow(usize::from(vm)), &nothing);
+        matches!(asked, Err(PagerError::NotCarried(Refused::Unreachable)))
+    }
+
+    /// Lets the pager of VM `vm`, if there is one, print its figures, and so its shadow: the system is about to end.
     pub fn report(vm: u16) {
         let pager = Self::of(vm);
+        pager.tell_shadow(&SlotRequest::Stats);
         match pager.request(&SlotRequest::Stats) {
             Ok(()) | Err(PagerError::NotCarried(Refused::BadHandle)) => {}
             Err(error) => log::warn!("no figures of the pager: {error}"),
@@ -102,14 +111,55 @@ impl Pager {
         }
     }
 
-    /// Asks for anything.
+    /// Asks for anything. What changes something is told to the shadow too.
     pub fn ask(&self, request: &SlotRequest) -> Result<SlotReply, PagerError> {
+        let answer = Self::ask_at(self.portal, request)?;
+        let done = matches!(answer, SlotReply::Done | SlotReply::Hello(_));
+        if done && changes(request) {
+            self.tell_shadow(request);
+        }
+        Ok(answer)
+    }
+
+    /// The shadow, if there is one, is asked for the same. What it answers changes nothing here.
+    fn tell_shadow(&self, request: &SlotRequest) {
+        match Self::ask_at(self.shadow, request) {
+            Ok(SlotReply::Refused(why)) => log::warn!("the shadow refuses {}: {why:?}", Asked::of(request)),
+            Ok(
+                SlotReply::Hello(_) | SlotReply::Done | SlotReply::Dirty(_) | SlotReply::Line(_) | SlotReply::Idle(_),
+            )
+            | Err(PagerError::NotCarried(Refused::BadHandle | Refused::Unreachable)) => {}
+            Err(error) => log::warn!("the shadow: {error}"),
+        }
+    }
+
+    fn ask_at(portal: u16, request: &SlotRequest) -> Result<SlotReply, PagerError> {
         let mut bytes = [0; LONGEST];
         let len = wire::encode(request, &mut bytes).map_err(|_| PagerError::Nonsense(Asked::of(request)))?;
         rt::write_message(&bytes[..len]);
-        let len = rt::send(self.portal, len).map_err(PagerError::NotCarried)?;
+        let len = rt::send(portal, len).map_err(PagerError::NotCarried)?;
         let answer = bytes.get_mut(..len).ok_or_else(|| PagerError::Nonsense(Asked::of(request)))?;
         rt::read_message(answer);
         wire::decode(answer).map_err(|_| PagerError::Nonsense(Asked::of(request)))
+    }
+}
+
+/// Whether faults can be answered in another way after the request. Another policy is the pager's own affair, and what was
+/// written or used is known to whose pages are mapped.
+const fn changes(request: &SlotRequest) -> bool {
+    match request {
+        SlotRequest::Hello(_)
+        | SlotRequest::Create(_)
+        | SlotRequest::Delete(..)
+        | SlotRequest::Move(..)
+        | SlotRequest::SetFlags(..)
+        | SlotRequest::Track(..)
+        | SlotRequest::MemoryType(..) => true,
+        SlotRequest::Stats
+        | SlotRequest::DirtyLog(..)
+        | SlotRequest::Why(_)
+        | SlotRequest::Tell(..)
+        | SlotRequest::Policy(_)
+        | SlotRequest::Idle(..) => false,
     }
 }

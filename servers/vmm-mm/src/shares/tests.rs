@@ -21,6 +21,7 @@ fn vms(ram: &[u32]) -> Vec<Vm> {
             modules: heapless::Vec::new(),
             command_line: heapless::String::new(),
         },
+        shadow: None,
     };
     ram.iter().enumerate().map(vm).collect()
 }

@@ -86,6 +86,7 @@ fn beside(guest: &Live) -> anyhow::Result<()> {
     guest.refuses("slot create 9 0x5ff0000 32", "Overlap")?;
     guest.refuses("slot move 2 0x90000", "Overlap")?;
     guest.refuses("slot delete 9", "NoSuchSlot")?;
+    guest.refuses("shadow", "has no shadow")?;
     let why = guest.done("why 0x1000000")?;
     for part in ["slot 2", "ledger: gfn", "mmu_seq"] {
         anyhow::ensure!(why.contains(part), "`why` should tell of `{part}`:\n{why}");

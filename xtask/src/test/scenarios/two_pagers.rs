@@ -26,7 +26,7 @@ pub fn side_by_side(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let trial = sets.iter().fold(Trial::of(SYSTEM), |trial, set| trial.set(set)).within(900);
     let seen = trial.run(bench, name)?;
     seen.ends(Status::Done)?.ledger_matches()?;
-    seen.tells("0 the guest ended as guests do, says vcpu-a; the guest ended as guests do, says vcpu-b")?;
+    seen.tells("0 vcpu-a: the guest ended as guests do; vcpu-b: the guest ended as guests do")?;
     let lines = ["checksum pass 1 ok ", "checksum pass 2 ok ", "init: all checks passed"];
     for line in lines {
         seen.shows(line)?.tells(&format!("vcpu-b: guest: {line}"))?;
@@ -46,11 +46,11 @@ pub fn one_stops(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let running = with_flaw(400).run(bench, name)?;
     other_goes_on(&running)?;
     running.tells("vcpu-b: guest: touch: ")?.tells("the pager has stopped, and this VM cannot do without")?;
-    running.tells("2 the guest ended as guests do, says vcpu-a; a server failed, says vcpu-b")?;
+    running.tells("2 vcpu-a: the guest ended as guests do; vcpu-b: a server failed")?;
     let loading = with_flaw(3).run(bench, &format!("{name}.loading"))?;
     other_goes_on(&loading)?;
     loading.holds(!loading.told().contains("vcpu-b: guest:"), "the guest should not have begun")?;
-    loading.tells("2 the guest ended as guests do, says vcpu-a; vcpu-b cannot go on")?;
+    loading.tells("2 vcpu-a: the guest ended as guests do; vcpu-b: it cannot go on")?;
     Ok("the other guest's checks hold, and the system ended with status 5".to_owned())
 }
 
