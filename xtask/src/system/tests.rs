@@ -88,7 +88,11 @@ fn every_kind_of_mistake_is_refused() {
         ("protocol = \"flat\"", "shadow = \"nobody\"", "vmm-mm, vcpu"),
         ("protocol = \"flat\"", "shadow = \"vmm-mm\"", "no VM's pager"),
         ("[vm.guest]\npager = \"vmm-mm\"", "[vm.guest]\nshadow = \"vmm-mm\"", "beside a pager"),
-        ("protocol = \"flat\"", "shadow = \"s\"\n[task.s]\nimage = \"vcpu\"\nmemory = \"guests\"", "higher priority"),
+        (
+            "[vm.guest]",
+            "[task.s]\nimage = \"vcpu\"\nmemory = \"guests\"\n[vm.guest]\nshadow = \"s\"",
+            "higher priority",
+        ),
         ("protocol = \"flat\"", "protocol = \"elf\"", "linux, multiboot, flat"),
         ("kernel = \"touch\"", "", "missing"),
         ("cmdline = \"one two\"", "cmdline = 3", "text in quotes"),
