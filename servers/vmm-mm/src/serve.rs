@@ -17,7 +17,7 @@ use crate::shares::Shares;
 use crate::stats::{PfStats, VmStats};
 use crate::store::Row;
 use crate::survey::Survey;
-use crate::tdp::Mmu;
+use crate::tdp::{self, Mmu};
 use crate::watch::Watch;
 use deny::{internal, out_of_memory};
 use ipc_proto::fault::{Fault, FaultKind, FaultReply, Origin, TopUp};
@@ -237,6 +237,9 @@ impl Pager {
         };
         let answer = match touched {
             Some(grant) => FaultReply::Map(grant, 0),
+            None if top_up == NOTHING && tdp::cannot_be_shown(&fault, machine) => {
+                FaultReply::Deny(out_of_memory(fault.vm, fault.vcpu, fault.gpa))
+            }
             None => self.decide(&fault, advice, machine),
         };
         *reply = answer.to_words(TopUp::from_word(top_up));

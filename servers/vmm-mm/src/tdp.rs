@@ -18,8 +18,8 @@ use crate::store::{Content, Page};
 use crate::track;
 use crate::watch::Watch;
 use core::ops::Range;
-use ipc_proto::fault::{FaultReply, Origin};
-use ipc_proto::grant::{Gfn, Grant, Level, MemType, Pfn, Rights};
+use ipc_proto::fault::{Fault, FaultReply, Origin};
+use ipc_proto::grant::{Gfn, Grant, Level, MemType, Pfn, Rights, SeenBy};
 use ipc_proto::refused::{DenyReason, Refused};
 use ipc_proto::slot::{SlotFlags, Space};
 
@@ -298,6 +298,17 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
     fn pfn(&self, page: Page) -> Option<Pfn> {
         page.frame().map(|index| Pfn(self.first_pfn + u64::from(index)))
     }
+}
+
+/// The window's own tables are missing, and the VM's pool has too few frames for them: what is mapped is shown unasked
+/// otherwise.
+pub fn cannot_be_shown(fault: &Fault, machine: &mut impl Kernel) -> bool {
+    const WINDOW_TABLES: u16 = 3;
+    fault.origin == Origin::Window
+        && fault.tables_left < WINDOW_TABLES
+        && machine.mapped(usize::from(fault.vm), fault.gpa.gfn()).is_some_and(|leaf| {
+            leaf.seen_by == SeenBy::Everyone && leaf.rights.contains(PageFault::from_message(fault).access())
+        })
 }
 
 /// Nothing has to be mapped. A window has entries of its own, which appear when the kernel is told again.

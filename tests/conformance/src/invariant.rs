@@ -2,7 +2,7 @@
 
 use crate::kit::Kit;
 use anyhow::{bail, ensure};
-use ipc_proto::grant::Rights;
+use ipc_proto::grant::{MemType, Rights};
 use ipc_proto::lifecycle::Features;
 use std::collections::BTreeMap;
 use ukernel::ept::pages;
@@ -20,6 +20,11 @@ impl Kit {
             for (first, place, leaf) in vm.leaves(0, vm.frames(), &self.kernel.ledger) {
                 let writable = leaf.rights.contains(Rights::WRITE);
                 let size = pages(place.level);
+                ensure!(
+                    leaf.mem_type == MemType::WriteBack,
+                    "P45: gfn {first:#x} is mapped as {:?}, and a slot's memory is write-back",
+                    leaf.mem_type
+                );
                 ensure!(
                     size == 1 || self.features.contains(Features::LARGE_PAGES),
                     "P35: {size} frames are mapped at gfn {first:#x} at once, and LARGE_PAGES was not said"

@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use ipc_proto::grant::{Gfn, Rights};
 use ipc_proto::lifecycle::Features;
 use ipc_proto::memop::Abilities;
-use ipc_proto::slot::{DirtyPages, SlotFlags, SlotId, SlotRefused, SlotReply, SlotRequest, Space};
+use ipc_proto::slot::{DirtyPages, Slot, SlotFlags, SlotId, SlotRefused, SlotReply, SlotRequest, Space, Tracking};
 use std::collections::BTreeSet;
 
 pub const CASES: &[Case] = &[
@@ -19,6 +19,8 @@ pub const CASES: &[Case] = &[
     Case { name: "dirty::only_a_logged_slot_has_a_log", checks: &["P32"], run: not_logged },
     Case { name: "dirty::the_log_goes_with_the_slot", checks: &["P26", "P30"], run: moves },
     Case { name: "dirty::a_question_may_begin_anywhere", checks: &["P30"], run: anywhere },
+    Case { name: "dirty::a_large_slot_has_a_whole_log", checks: &["P30", "P31"], run: far },
+    Case { name: "dirty::tracking_and_other_spaces_take_no_note_away", checks: &["P30", "P29"], run: beside },
     Case { name: "dirty::an_overtaken_answer_loses_no_write", checks: &["P30"], run: overtaken },
 ];
 
@@ -170,8 +172,53 @@ fn anywhere(kit: &mut Kit) -> anyhow::Result<()> {
     let rest = told(kit, 1, 0)?;
     let all: BTreeSet<u64> = late.union(&rest).copied().collect();
     ensure!(all == BTreeSet::from([3, 70, 130, 1100]), "P30: all that was written, whatever was asked first: {all:?}");
+    kit.write(GUEST, 0x100 + 5, 0, 2)?;
+    done(kit, 0, &ask(1, 70)).context("P31: nothing was written from page 70 on")?;
+    let early = told(kit, 1, 0)?;
+    ensure!(early == BTreeSet::from([5]), "P30: page 5 was written, and is told when it is asked for: {early:?}");
     done(kit, 0, &ask(1, 1200)).context("P30: behind the slot")?;
     done(kit, 0, &ask(1, u64::MAX)).context("P30: behind the slot")
+}
+
+/// More pages than one harvest can have.
+fn far(kit: &mut Kit) -> anyhow::Result<()> {
+    if !has_log(kit)? {
+        return Ok(());
+    }
+    let setup = Setup { frames: 34_600, tables: 256, ..kit.setup.clone() };
+    kit.reboot(&setup)?;
+    with(kit, &[slot(1, 0x1_0000, 16_500, LOGGED)])?;
+    for round in 1..3 {
+        for n in [0, 16_383, 16_384, 16_499] {
+            kit.write(GUEST, 0x1_0000 + n, 0, round)?;
+            kit.read(GUEST, 0x1_0000 + n / 2)?;
+        }
+        compare(kit, 1)?;
+    }
+    Ok(())
+}
+
+/// What shrinks rights, here or in the other space, must not lose what was noted.
+fn beside(kit: &mut Kit) -> anyhow::Result<()> {
+    if !has_log(kit)? {
+        return Ok(());
+    }
+    with(kit, &[slot(1, 0x100, 64, LOGGED)])?;
+    for n in 0..6 {
+        kit.write(GUEST, 0x100 + n, 0, 1)?;
+    }
+    done(kit, 0, &SlotRequest::Track(Space::Normal, Gfn(0x101), Tracking::On))?;
+    kit.write(GUEST, 0x103, 0, 2)?;
+    let other = Slot { space: Space::Smm, ..slot(1, 0x100, 64, LOGGED) };
+    done(kit, 0, &SlotRequest::Create(other)).context("P29")?;
+    done(kit, 0, &SlotRequest::Track(Space::Smm, Gfn(0x110), Tracking::On)).context("P29")?;
+    done(kit, 0, &SlotRequest::SetFlags(Space::Smm, SlotId(1), SlotFlags::READONLY)).context("P29")?;
+    done(kit, 0, &SlotRequest::Move(Space::Smm, SlotId(1), Gfn(0x102))).context("P29")?;
+    done(kit, 0, &SlotRequest::Delete(Space::Smm, SlotId(1))).context("P29")?;
+    compare(kit, 1)?;
+    kit.write(GUEST, 0x110, 0, 2).context("P29: tracked in the other space")?;
+    done(kit, 0, &SlotRequest::Track(Space::Normal, Gfn(0x101), Tracking::Off))?;
+    compare(kit, 1)
 }
 
 fn overtaken(kit: &mut Kit) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ use ipc_proto::slot::{SlotFlags, SlotRequest};
 
 pub const CASES: &[Case] = &[
     Case { name: "fault::memory_of_a_slot_is_given", checks: &["P5", "P6"], run: given },
+    Case { name: "fault::memory_is_write_back", checks: &["P45"], run: given },
     Case { name: "fault::every_kind_of_access_is_given", checks: &["P5", "P6"], run: kinds },
     Case { name: "fault::the_bits_of_a_qualification_do_not_confuse", checks: &["P5", "P6"], run: bits },
     Case { name: "fault::the_same_fault_twice_is_answered_twice", checks: &["P2", "P5"], run: twice },

@@ -60,6 +60,7 @@ fn major(kit: &mut Kit) -> anyhow::Result<()> {
 }
 
 fn minor(kit: &mut Kit) -> anyhow::Result<()> {
+    let own = kit.hello(0)?;
     for minor in [0, 1, PROTOCOL.minor, PROTOCOL.minor + 1, u16::MAX] {
         for features in [0, 1, 0xffff_ffff] {
             let version = Version { minor, ..PROTOCOL };
@@ -69,6 +70,11 @@ fn minor(kit: &mut Kit) -> anyhow::Result<()> {
                 matches!(reply, SlotReply::Hello(Hello { version: Version { major, .. }, .. }) if major == PROTOCOL.major),
                 "P22: Hello of version {}.{minor}, features {features:#x}: {reply:?}",
                 PROTOCOL.major
+            );
+            ensure!(
+                matches!(reply, SlotReply::Hello(hello) if hello.version == own.version),
+                "P22: its own version is {:?}, whatever minor greets it: {reply:?}",
+                own.version
             );
         }
     }

@@ -6,14 +6,15 @@ use crate::kit::{GUEST, Kit, Outcome, WINDOW, Who};
 use crate::setup::{Setup, VCPUS};
 use anyhow::{Context, bail, ensure};
 use ipc_proto::fault::FaultKind;
-use ipc_proto::grant::{Gpa, Rights};
+use ipc_proto::grant::{Gfn, Gpa, Rights};
 use ipc_proto::refused::DenyReason;
-use ipc_proto::slot::{SlotRefused, SlotReply, SlotRequest};
+use ipc_proto::slot::{SlotId, SlotRefused, SlotReply, SlotRequest, Space};
 
 pub const CASES: &[Case] = &[
     Case { name: "limits::ten_thousand_messages_are_answered", checks: &["P37"], run: flood },
     Case { name: "limits::hundreds_of_slots_come_and_go", checks: &["P37", "P11"], run: churn },
     Case { name: "limits::without_a_frame_access_is_denied", checks: &["P18"], run: exhausted },
+    Case { name: "limits::without_a_frame_for_tables_access_is_denied", checks: &["P16"], run: no_tables },
     Case { name: "limits::a_pager_of_few_frames_goes_on", checks: &["P18", "P16"], run: few },
 ];
 
@@ -44,7 +45,7 @@ fn churn(kit: &mut Kit) -> anyhow::Result<()> {
     for n in 0..150u64 {
         let base = 0x1000 + n % 7 * 0x1111;
         done(kit, 0, &SlotRequest::Create(ram(1, base, 2000))).with_context(|| format!("P37: slot {n}"))?;
-        for page in (0..20).map(|page| page * 100 + n % 100) {
+        for page in (0..60).map(|page| page * 33 + n % 33) {
             kit.read(GUEST, base + page).with_context(|| format!("P37: slot {n}"))?;
             kit.write(GUEST, base + page, 512, n + 1).with_context(|| format!("P37: slot {n}"))?;
         }
@@ -113,6 +114,34 @@ fn steal_tables(kit: &mut Kit) -> anyhow::Result<()> {
         }
     }
     bail!("P18: it has given more tables than it has frames")
+}
+
+/// Pages that have memory lie where a table is missing, the pool is empty, and the pager has no frame to bring.
+fn no_tables(kit: &mut Kit) -> anyhow::Result<()> {
+    let setup = Setup { frames: 800, tables: 80, ..kit.setup.clone() };
+    kit.reboot(&setup)?;
+    kit.hello(0)?;
+    done(kit, 0, &SlotRequest::Create(ram(200, 1 << 22, 2)))?;
+    for gfn in [1 << 22, (1 << 22) + 1] {
+        kit.access(GUEST, gfn, Rights::WRITE)?;
+    }
+    fill(kit, 32, 32).context("P16")?;
+    steal_tables(kit)?;
+    let left = kit.kernel.vms[0].pool.lock().count();
+    let taken = kit.kernel.ledger.frames.take(&mut kit.kernel.vms[0].pool.lock(), left);
+    ensure!(taken.is_some(), "as many as there are can be taken");
+    let shown = kit.access(WINDOW, 1 << 22, Rights::READ).context("P16: a window without tables")?;
+    done(kit, 0, &SlotRequest::Move(Space::Normal, SlotId(200), Gfn(1 << 23)))?;
+    let left = kit.kernel.vms[0].pool.lock().count();
+    let taken = kit.kernel.ledger.frames.take(&mut kit.kernel.vms[0].pool.lock(), left);
+    ensure!(taken.is_some(), "as many as there are can be taken");
+    let mapped = kit.access(GUEST, 1 << 23, Rights::READ).context("P16: a guest without tables")?;
+    for outcome in [shown, mapped] {
+        // One that takes a page from elsewhere has a frame after all.
+        let right = matches!(outcome, Outcome::Allowed | Outcome::Denied(DenyReason::OutOfMemory));
+        ensure!(right, "P16: no tables, and no frame for one: {outcome:?}");
+    }
+    kit.touch(GUEST, 1 << 24, Rights::READ).context("P16: it goes on").map(|_| ())
 }
 
 fn few(kit: &mut Kit) -> anyhow::Result<()> {

@@ -165,6 +165,10 @@ fn optional(kit: &mut Kit) -> anyhow::Result<()> {
         let reply = kit.request(0, &SlotRequest::Idle(Space::Normal, SlotId(1), from))?;
         ensure!(matches!(reply, SlotReply::Idle(_) | SlotReply::Done), "P43: Idle from {from}: {reply:?}");
     }
+    for (space, id) in [(Space::Normal, 2), (Space::Smm, 1)] {
+        let idle = SlotRequest::Idle(space, SlotId(id), 0);
+        refused(kit, 0, &idle, SlotRefused::NoSuchSlot).context("P43: Idle of a slot that is not there")?;
+    }
     kit.read(GUEST, 0x100).context("P43: after all that")
 }
 

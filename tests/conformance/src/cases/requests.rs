@@ -67,6 +67,11 @@ fn malformed(kit: &mut Kit) -> anyhow::Result<()> {
         let longer = [bytes_of(&request), vec![0]].concat();
         must_be_malformed(kit, "a byte too many", &longer)?;
     }
+    must_be_malformed(kit, "a policy that is no text", &[11, 2, 0xc3, 0x28])?;
+    let long = [&[11, 0xc9, 0x01][..], &[b'a'; 201]].concat();
+    must_be_malformed(kit, "a policy of 201 bytes", &long)?;
+    must_be_malformed(kit, "an unknown topic", &[10, 4, 0])?;
+    must_be_malformed(kit, "a line beyond 16 bits", &[10, 1, 0x80, 0x80, 0x04])?;
     for len in [257, 1000, 4096] {
         let mut long = bytes_of(&SlotRequest::Stats);
         long.resize(len, 0);

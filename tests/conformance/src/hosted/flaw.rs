@@ -92,6 +92,8 @@ flaws! {
     MixesVms = "mixes-vms", "vm::one_is_nothing_to_another", "P40";
     ForgetsItsFrames = "forgets-its-frames", "life::the_next_incarnation_harms_nothing", "P41";
     Lingers = "lingers", "life::it_ends_with_the_system", "P42";
+    MapsUncached = "maps-uncached", "fault::memory_is_write_back", "P45";
+    ForgetsTheFar = "forgets-the-far", "dirty::a_large_slot_has_a_whole_log", "P30";
     LeavesItSeen = "leaves-it-seen", "slot::a_private_slot_is_not_in_the_window", "P44";
     AnyPolicy = "any-policy", "request::what_a_pager_need_not_have_is_answered_too", "P43";
 }

@@ -96,6 +96,7 @@ impl Machine {
             Flaw::RetriesForEver => *words = [RETRY << VARIANT, 0, 0, 0, words[4], 0],
             Flaw::MapsItsNeighbour => words[1] ^= 1,
             Flaw::RunsOverTheEdge => words[0] += 1,
+            Flaw::MapsUncached => words[0] &= !(7 << 15),
             Flaw::LeavesItSeen => words[0] &= !(1 << 18),
             Flaw::WritableRom => words[0] |= 1 << 13,
             Flaw::UnclearedPages => self.set_word(self.index(words[2]), 5, 0xdead_beef),
@@ -193,6 +194,7 @@ impl Machine {
                 }
                 encoded(&SlotReply::Dirty(DirtyPages { first, bits }))
             }
+            (Flaw::ForgetsTheFar, SlotReply::Dirty(pages)) if pages.first >= 16_000 => encoded(&SlotReply::Done),
             (Flaw::TellsTooMuch, SlotReply::Dirty(DirtyPages { first, mut bits })) => {
                 if let Some(word) = bits.iter_mut().find(|word| **word != 0) {
                     *word |= *word << 1;
