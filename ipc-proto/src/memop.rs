@@ -23,7 +23,8 @@ pub enum MemOp {
     /// gives them back.
     Donate = 5,
     /// Word 0 comes back as the VM's `mmu_seq`, word 1 as the table frames left, word 2 as the frames mapped, word 3 as
-    /// [`Abilities`] of the CPU with the number of its largest page's [`crate::grant::Level`] in bits 5:4.
+    /// [`Abilities`] of the CPU with the number of its largest page's [`crate::grant::Level`] in bits 5:4, word 4 as
+    /// the INVEPTs that were executed for the VM.
     Info = 6,
     /// The page that was promised by `Pending` with token word 2 can be had now: the fault is asked again.
     Ready = 7,

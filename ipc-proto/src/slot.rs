@@ -89,6 +89,10 @@ pub enum SlotRequest {
     /// last number is an offset in pages: the answer is [`SlotReply::Idle`] with the first idle pages from there on, or
     /// `Done` when there are none.
     Idle(Space, SlotId, u64),
+    /// So many pages from a gfn on are mapped, as if the guest had read them: nobody need fault for them
+    /// (`KVM_PRE_FAULT_MEMORY`). `Done` when all are; [`SlotReply::Left`] when the first ones are, because it takes long, or
+    /// because the next one has no slot or no frame: whoever asks for those again is told which.
+    Prefault(Gfn, u64),
 }
 
 /// What a pager can tell of.
@@ -158,6 +162,8 @@ pub enum SlotReply {
     Line(Text),
     /// The answer to `Idle` when a page is.
     Idle(IdlePages),
+    /// The answer to `Prefault` when so many pages, the last ones, are not mapped.
+    Left(u64),
 }
 
 /// Why a pager refuses a slot request.

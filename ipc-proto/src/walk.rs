@@ -14,7 +14,8 @@ pub struct Walk {
     count: usize,
 }
 
-/// One entry as the CPU reads it (SDM vol. 3C, tables 29-1 to 29-7), with the granted rights in bits 54:52 of a leaf.
+/// One entry as the CPU reads it (SDM vol. 3C, tables 29-1 to 29-7), with the granted rights in bits 54:52 of a leaf, and in
+/// bit 55 that no window shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     level: u8,
@@ -48,8 +49,10 @@ impl fmt::Display for Entry {
                 Some(mem_type) => write!(f, "{mem_type:?}")?,
                 None => f.write_str("memory type unknown")?,
             }
-            f.write_str(if entry & 1 << 8 != 0 { ", accessed" } else { "" })?;
-            f.write_str(if entry & 1 << 9 != 0 { ", dirty" } else { "" })
+            for (bit, said) in [(8, ", accessed"), (9, ", dirty"), (55, ", in no window")] {
+                f.write_str(if entry & 1 << bit != 0 { said } else { "" })?;
+            }
+            Ok(())
         } else if allowed == 0 {
             f.write_str("nothing")
         } else if allowed & 1 == 0 {
@@ -74,12 +77,12 @@ mod tests {
 
     #[test]
     fn a_walk_tells_tables_a_leaf_and_what_of_it_is_granted() {
-        let found = lines([0x1007, 0x2007, 0x3007, 0x0070_0000_0000_4375, 4]);
+        let found = lines([0x1007, 0x2007, 0x3007, 0x00f0_0000_0000_4375, 4]);
         assert_eq!(found[0], "level 4: 0x0000000000001007 table in pfn 0x1");
         assert_eq!(
             found[3],
-            "level 1: 0x0070000000004375 page pfn 0x4, granted Rights(READ | WRITE | EXECUTE), the CPU allows \
-             Rights(READ | EXECUTE), WriteBack, accessed, dirty"
+            "level 1: 0x00f0000000004375 page pfn 0x4, granted Rights(READ | WRITE | EXECUTE), the CPU allows \
+             Rights(READ | EXECUTE), WriteBack, accessed, dirty, in no window"
         );
         assert_eq!(found.len(), 4);
     }

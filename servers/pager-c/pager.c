@@ -266,6 +266,7 @@ struct answer pager_request(u16 number, const struct request *r)
     case STATS: return stats(vm);
     case WHY: return why(vm, f[ADDRESS] / PAGE);
     case IDLE: return s ? ANSWER(TOLD_DONE) : REFUSE(NO_SUCH_SLOT);     /* P43: it does not know which are */
+    case PREFAULT: return f[PAGES] ? ANSWER(TOLD_LEFT, f[PAGES]) : ANSWER(TOLD_DONE);       /* its runs are long */
     case TELL: return ANSWER(TOLD_DONE);                                /* nor has it lines for people */
     default: return REFUSE(UNKNOWN_POLICY);
     }

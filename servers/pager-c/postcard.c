@@ -60,6 +60,7 @@ static const u8 fields[REQUESTS][FIELDS] = {
     [MOVE] = { SPACE, ID, ADDRESS }, [SET_FLAGS] = { SPACE, ID, FLAGS }, [DIRTY_LOG] = { SPACE, ID, ADDRESS },
     [TRACK] = { SPACE, ADDRESS, TRACKING }, [WHY] = { ADDRESS }, [MEMORY_TYPE] = { REGISTER, VALUE },
     [TELL] = { TOPIC, ROW }, [POLICY] = { TEXT }, [IDLE] = { SPACE, ID, ADDRESS },
+    [PREFAULT] = { ADDRESS, PAGES },
 };
 static const u8 widths[FIELDS] = { [VER] = 16, [FEATURES] = 32, [ID] = 16, [FLAGS] = 32, [ADDRESS] = 64, [PAGES] = 64,
                                    [REGISTER] = 32, [VALUE] = 64, [ROW] = 16 };

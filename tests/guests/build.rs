@@ -12,6 +12,7 @@ const GUESTS: &[(&str, &str)] = &[
     ("work-noise", "flat.ld"),
     ("work-random", "flat.ld"),
     ("work-shift", "flat.ld"),
+    ("puppet", "flat.ld"),
     ("multiboot-check", "multiboot.ld"),
     ("checksum", "linux.ld"),
 ];

@@ -25,6 +25,7 @@ pub fn print(core: &Core) -> bool {
     }
     for vm in &system.vms {
         log::figure(format_args!("vm.{}.frames_mapped", vm.id), vm.mapped.load(Relaxed));
+        log::figure(format_args!("vm.{}.invepts", vm.id), vm.invepts.load(Relaxed));
         log::figure(format_args!("vm.{}.table_frames_left", vm.id), u64::from(vm.pool.lock().count()));
         let names = ["same", "extent", "decision", "missed"].iter().filter(|_| vm.shadow.is_some());
         for (name, count) in names.zip(vm.shown.lock().tally[0]) {

@@ -75,7 +75,7 @@ pub fn mem_op(core: &mut Core, id: u8, words: &Words) -> Result<Words, Refused> 
 pub fn info(system: &System, vm: &Vm) -> Words {
     let left = vm.pool.lock().count();
     let abilities = system.abilities.bits() | (system.shapes.largest as u64) << 4;
-    [vm.seq(), u64::from(left), vm.mapped.load(Relaxed), abilities, 0, 0]
+    [vm.seq(), u64::from(left), vm.mapped.load(Relaxed), abilities, vm.invepts.load(Relaxed), 0]
 }
 
 /// The end of a range of `count` frames from `first` over whose edges no larger page reaches.
@@ -99,7 +99,8 @@ fn whole(system: &System, vm: &Vm, first: u64, count: u64) -> Result<u64, Refuse
     Ok(end)
 }
 
-/// Takes every leaf of `count` frames from `first` away, and the tables that are empty then. One INVEPT at the end.
+/// Takes every leaf of `count` frames from `first` away, and the tables that are empty then. One INVEPT at the end,
+/// if there was anything.
 fn unmap(system: &System, vm: &Vm, first: u64, count: u64) -> Result<Words, Refused> {
     let end = whole(system, vm, first, count)?;
     let mut gone = 0;
@@ -112,8 +113,10 @@ fn unmap(system: &System, vm: &Vm, first: u64, count: u64) -> Result<Words, Refu
     let mut pool = vm.pool.lock();
     let freed = give_back_tables(system, vm, (first, end), &mut pool);
     vm.invalidated();
-    window::hide(system, vm, first, end);
-    StaleTlb::Some.flush(vm);
+    if gone != 0 || freed != 0 {
+        window::hide(system, vm, first, end);
+        StaleTlb::Some.flush(vm);
+    }
     drop(pool);
     if freed != 0 {
         vm.note_tables();
@@ -143,7 +146,8 @@ fn give_back_tables(system: &System, vm: &Vm, (first, end): (u64, u64), pool: &m
     freed
 }
 
-/// Takes the rights that `keep` has not from every leaf of `count` frames from `first`. One INVEPT at the end.
+/// Takes the rights that `keep` has not from every leaf of `count` frames from `first`. One INVEPT at the end, if
+/// any had them.
 fn protect(system: &System, vm: &Vm, first: u64, count: u64, keep: u64) -> Result<Words, Refused> {
     let keep = u8::try_from(keep).ok().and_then(Rights::from_bits).ok_or(Refused::BadRights)?;
     if !keep.contains(Rights::READ) {
@@ -164,8 +168,10 @@ fn protect(system: &System, vm: &Vm, first: u64, count: u64, keep: u64) -> Resul
         true
     });
     vm.invalidated();
-    window::hide(system, vm, first, end);
-    StaleTlb::Some.flush(vm);
+    if changed != 0 {
+        window::hide(system, vm, first, end);
+        StaleTlb::Some.flush(vm);
+    }
     Ok([changed, 0, 0, 0, 0, 0])
 }
 

@@ -42,6 +42,8 @@ pub struct Vm {
     pub generation: AtomicU64,
     /// Whether the CPU logs the pages that it writes.
     pub logged: AtomicBool,
+    /// INVEPTs that were executed for it.
+    pub invepts: AtomicU64,
     /// Whether a harvest has ever taken every right of a page, or a shadow watches: faults do not go the short way.
     pub hides: AtomicBool,
 }
@@ -96,7 +98,10 @@ impl StaleTlb {
     pub fn flush(self, vm: &Vm) {
         match self {
             Self::Nothing => {}
-            Self::Some => guest::flush(vm.eptp),
+            Self::Some => {
+                vm.invepts.fetch_add(1, Relaxed);
+                guest::flush(vm.eptp);
+            }
         }
     }
 }

@@ -36,6 +36,7 @@ const GUESTS: &[(&str, Source)] = &[
     ("work-noise", Source::Ours(ours::WORK_NOISE)),
     ("work-random", Source::Ours(ours::WORK_RANDOM)),
     ("work-shift", Source::Ours(ours::WORK_SHIFT)),
+    ("puppet", Source::Ours(ours::PUPPET)),
     ("multiboot-check", Source::Ours(ours::MULTIBOOT)),
     ("multiboot-module", Source::Module),
     ("initramfs-check", Source::Initramfs(initramfs::CHECK)),

@@ -156,6 +156,7 @@ pub fn slot_request() -> impl Strategy<Value = SlotRequest> {
         (topic(), any::<u16>()).prop_map(|(topic, line)| SlotRequest::Tell(topic, line)),
         "[ -~]{0,60}".prop_map(|text| SlotRequest::Policy(Text::cut(&text))),
         (space(), any::<(u16, u64)>()).prop_map(|(space, (id, from))| SlotRequest::Idle(space, SlotId(id), from)),
+        any::<(u64, u64)>().prop_map(|(gfn, pages)| SlotRequest::Prefault(Gfn(gfn), pages)),
     ]
 }
 
@@ -199,5 +200,6 @@ pub fn slot_reply() -> impl Strategy<Value = SlotReply> {
         any::<(u64, [u64; 16])>().prop_map(|(first, bits)| SlotReply::Dirty(DirtyPages { first, bits })),
         "\\PC{0,60}".prop_map(|text| SlotReply::Line(Text::cut(&text))),
         any::<(u64, [u64; 16])>().prop_map(|(first, bits)| SlotReply::Idle(IdlePages { first, bits })),
+        any::<u64>().prop_map(SlotReply::Left),
     ]
 }

@@ -45,6 +45,7 @@ pub const COMMANDS: &[Entry] = &[
         arguments: "start|read|stop [ID]",
         about: "the log of written pages; slot 2 is the RAM above 1 MiB",
     },
+    Entry { name: "prefault", arguments: "GPA PAGES", about: "maps pages before the guest touches them" },
     Entry { name: "idle", arguments: "[ID]", about: "how many pages nobody used since it was last asked" },
     Entry {
         name: "track",
@@ -103,6 +104,8 @@ pub enum Request<'a> {
     Dirty(Dirty, SlotId),
     /// `idle`
     Idle(SlotId),
+    /// `prefault`
+    Prefault(Gfn, u64),
     /// `track`
     Track(Gfn, Tracking),
     /// `peek`
@@ -191,6 +194,7 @@ impl<'a> Request<'a> {
             ("dirty", [step, id]) => Self::Dirty(dirty(step)?, slot_id(id)?),
             ("idle", []) => Self::Idle(RAM),
             ("idle", [id]) => Self::Idle(slot_id(id)?),
+            ("prefault", [gpa, pages]) => Self::Prefault(gfn(gpa)?, number(pages)?),
             ("track", [gpa, "on"]) => Self::Track(gfn(gpa)?, Tracking::On),
             ("track", [gpa, "off"]) => Self::Track(gfn(gpa)?, Tracking::Off),
             ("peek", [gpa]) => Self::Peek(number(gpa)?),

@@ -27,6 +27,15 @@ pub enum Left {
     Nothing,
 }
 
+/// What becomes of what the EPT knows of writes, when it is taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    /// It is noted of the pages.
+    Noted,
+    /// It goes with them.
+    Forgotten,
+}
+
 impl<M: Memory + Kernel> Mmu<'_, M> {
     /// Nothing that the kernel remembers of the slots is true for long.
     fn begin(&mut self) -> Result<(), SlotRefused> {
@@ -64,7 +73,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
     pub fn delete(&mut self, slots: &mut MemSlots, (space, id): Which) -> Result<(), SlotRefused> {
         slots.slot_mut(space, id)?;
         self.begin()?;
-        self.zap(slots, (space, id))?;
+        self.zap(slots, (space, id), Written::Forgotten)?;
         let mut slot = slots.remove(space, id)?;
         self.backing.forget(self.vm, &mut slot, self.pool, self.machine);
         slot.tree.clear(self.pool, self.machine);
@@ -82,7 +91,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         self.begin()?;
         // What the CPU has logged is by gfn.
         self.take_log(slots)?;
-        self.zap(slots, (space, id))?;
+        self.zap(slots, (space, id), Written::Noted)?;
         slots.relocate(space, id, base)?;
         slots.set_state(space, id, State::Valid)
     }
@@ -124,21 +133,21 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         if space == Space::Smm {
             return Ok(());
         }
-        let mut left = Left::Mapped;
-        if gained.contains(SlotFlags::LOG_DIRTY_PAGES) {
-            left = self.begin_log(slots, (space, id))?;
-        }
         let slot = slots.slot_mut(space, id)?;
         let (base, pages) = (slot.base(), slot.pages());
-        if left == Left::Mapped && (turned.contains(SlotFlags::PRIVATE) || gained.contains(SlotFlags::READONLY)) {
+        let mut left = Left::Mapped;
+        if turned.contains(SlotFlags::PRIVATE) {
+            // Who sees a page is granted with it: the guest faults it back.
             self.save_dirty_of(slot, 0..pages)?;
-            let done = if turned.contains(SlotFlags::PRIVATE) {
-                // Who sees a page is granted with it: the guest faults it back.
-                self.machine.unmap(self.vm, base, pages)
-            } else {
-                self.machine.protect(self.vm, base, pages, rights(flags))
-            };
-            done.map_err(SlotRefused::Kernel)?;
+            self.machine.unmap(self.vm, base, pages).map_err(SlotRefused::Kernel)?;
+            left = Left::Nothing;
+        }
+        if gained.contains(SlotFlags::LOG_DIRTY_PAGES) && self.begin_log(slots, (space, id))? == Left::Nothing {
+            left = Left::Nothing;
+        }
+        if left == Left::Mapped && gained.contains(SlotFlags::READONLY) {
+            self.save_dirty_of(slots.slot_mut(space, id)?, 0..pages)?;
+            self.machine.protect(self.vm, base, pages, rights(flags)).map_err(SlotRefused::Kernel)?;
         }
         Ok(())
     }
@@ -146,7 +155,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
     /// Makes large pages again of what a dirty log made small, where the frames still lie so. When the kernel does not
     /// unmap the small ones, they stay: without them gone no large one can be mapped.
     fn collapse(&mut self, slots: &mut MemSlots, (space, id): Which) -> Result<(), SlotRefused> {
-        if slots.slot_mut(space, id)?.tree.has_split() && self.zap(slots, (space, id)).is_ok() {
+        if slots.slot_mut(space, id)?.tree.has_split() && self.zap(slots, (space, id), Written::Noted).is_ok() {
             slots.set_state(space, id, State::Valid)?;
             let pool: &Pool = self.pool;
             let tree = &mut slots.slot_mut(space, id)?.tree;
@@ -217,14 +226,18 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
 
     /// Nothing of the slot is mapped any more; it is left invalid, or as it was when the kernel refuses. A slot of the SMM
     /// space is never mapped: no fault asks for it.
-    fn zap(&mut self, slots: &mut MemSlots, (space, id): Which) -> Result<(), SlotRefused> {
+    fn zap(&mut self, slots: &mut MemSlots, (space, id): Which, written: Written) -> Result<(), SlotRefused> {
         slots.set_state(space, id, State::Invalid)?;
         let slot = slots.slot_mut(space, id)?;
         let (base, pages) = (slot.base(), slot.pages());
         let done = match space {
-            Space::Normal => self
-                .save_dirty_of(slot, 0..pages)
-                .and_then(|()| self.machine.unmap(self.vm, base, pages).map(|_| ()).map_err(SlotRefused::Kernel)),
+            Space::Normal => {
+                let noted = match written {
+                    Written::Noted => self.save_dirty_of(slot, 0..pages),
+                    Written::Forgotten => Ok(()),
+                };
+                noted.and_then(|()| self.machine.unmap(self.vm, base, pages).map(|_| ()).map_err(SlotRefused::Kernel))
+            }
             Space::Smm => Ok(()),
         };
         if done.is_err() {

@@ -99,6 +99,13 @@ impl Pager {
                     return Ok(SlotReply::Idle(pages));
                 }
             }
+            SlotRequest::Prefault(first, pages) => {
+                let [stats, ..] = vcpus;
+                let left = mmu.prefault(slots, (first, pages), policy, stats)?;
+                if left != 0 {
+                    return Ok(SlotReply::Left(left));
+                }
+            }
             SlotRequest::Track(space, gfn, tracking) => mmu.track(slots, space, gfn, tracking)?,
             SlotRequest::MemoryType(..) if mmu.counts.large_pages > 0 => {
                 // What is mapped large may have become mixed: it is faulted back as it must be.

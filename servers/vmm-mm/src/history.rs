@@ -37,11 +37,24 @@ pub struct Answered {
     pub result: Option<PfRet>,
 }
 
+/// The first touch of a page: no more than can be stored in a few instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touched {
+    /// The address.
+    pub gpa: Gpa,
+    /// The guest's instruction; 0 through a window.
+    pub rip: u64,
+    /// The VM's `mmu_seq` when the fault was taken.
+    pub mmu_seq: u64,
+    /// What was tried.
+    pub qualification: Qualification,
+}
+
 /// The last answers, the oldest overwritten first.
 #[derive(Debug)]
 pub struct History {
     answers: Last<Answered>,
-    touches: Last<Seen>,
+    touches: Last<Touched>,
 }
 
 /// The last of many.
@@ -78,7 +91,10 @@ impl History {
     /// Nothing was answered yet.
     pub const EMPTY: Self = Self {
         answers: Last { items: [Answered { to: Seen::NOTHING, slot: None, result: None }; LENGTH], count: 0 },
-        touches: Last { items: [Seen::NOTHING; LENGTH], count: 0 },
+        touches: Last {
+            items: [Touched { gpa: Gpa(0), rip: 0, mmu_seq: 0, qualification: Qualification::empty() }; LENGTH],
+            count: 0,
+        },
     };
 
     /// Remembers an answer.
@@ -89,7 +105,8 @@ impl History {
     /// Remembers the first touch of a page, which was answered with the page.
     #[inline(always)]
     pub const fn touched(&mut self, fault: &Fault) {
-        self.touches.push(Seen::of(fault));
+        let Fault { gpa, rip, mmu_seq, qualification, .. } = *fault;
+        self.touches.push(Touched { gpa, rip, mmu_seq, qualification });
     }
 
     /// The answers with their numbers, the oldest first.
@@ -98,7 +115,7 @@ impl History {
     }
 
     /// The first touches with their numbers, the oldest first.
-    pub fn touches(&self) -> impl Iterator<Item = (u64, &Seen)> {
+    pub fn touches(&self) -> impl Iterator<Item = (u64, &Touched)> {
         self.touches.iter()
     }
 }

@@ -39,6 +39,7 @@ pub(crate) mod pending;
 pub mod policy;
 pub mod pool;
 mod populate;
+mod prefault;
 pub(crate) mod reclaim;
 mod recover;
 pub mod resolve;

@@ -236,7 +236,9 @@ impl World {
                     }
                     return;
                 }
-                SlotReply::Hello(_) | SlotReply::Dirty(_) | SlotReply::Line(_) => panic!("nobody asked for that"),
+                SlotReply::Hello(_) | SlotReply::Dirty(_) | SlotReply::Line(_) | SlotReply::Left(_) => {
+                    panic!("nobody asked for that")
+                }
             }
         }
     }
@@ -258,7 +260,9 @@ impl World {
                         self.slots.get(&id).is_some_and(|slot| !(slot.flags & SlotFlags::LOG_DIRTY_PAGES).is_empty());
                     return assert!(!logged || refuses);
                 }
-                SlotReply::Hello(_) | SlotReply::Idle(_) | SlotReply::Line(_) => panic!("nobody asked for that"),
+                SlotReply::Hello(_) | SlotReply::Idle(_) | SlotReply::Line(_) | SlotReply::Left(_) => {
+                    panic!("nobody asked for that")
+                }
             }
         }
         let slot = self.slots.get_mut(&id).expect("a slot that was not refused");

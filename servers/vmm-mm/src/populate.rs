@@ -64,7 +64,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
     }
 
     /// Maps a run; gives table frames when they are missing.
-    fn map(&mut self, grant: &Grant) -> Result<u64, Refused> {
+    pub fn map(&mut self, grant: &Grant) -> Result<u64, Refused> {
         match self.machine.map(self.vm, grant) {
             Err(Refused::NoTables) => {
                 let run = self.pool.take_run(TABLES_BATCH, self.machine).ok_or(Refused::NoTables)?;

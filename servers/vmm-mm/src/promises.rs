@@ -4,7 +4,7 @@ use crate::serve::Pager;
 use crate::testing::{FakeMachine, READ, Seen, WRITE, access, by_policy, slot};
 use ipc_proto::fault::{ClaimedReply, Fault, FaultKind, Qualification};
 use ipc_proto::grant::{Gfn, Rights};
-use ipc_proto::slot::{SlotFlags, SlotId, SlotReply, SlotRequest, Space};
+use ipc_proto::slot::{SlotFlags, SlotId, SlotRefused, SlotReply, SlotRequest, Space};
 use std::boxed::Box;
 
 const NONE: SlotFlags = SlotFlags::empty();
@@ -147,4 +147,46 @@ fn memory_that_is_read_only_for_a_while_is_what_it_was() {
         }
         assert!((0x400..0xa00).all(|gfn| vm.machine.guest_word(gfn, 3) == gfn as u32), "{policy}");
     }
+}
+
+/// pre_fault_memory_test, of a VM that runs: what the server has asked for is there, and nobody faults for it.
+#[test]
+fn memory_that_is_prefaulted_is_there_when_it_is_touched() {
+    for policy in ["demand", "fault-around", "huge", "share"] {
+        let mut vm = Vm::new(policy, &[(1, 0x3f0, 0x610, NONE)]);
+        assert!(vm.is_memory(0, 0x4ab, WRITE), "one page is mapped before, in the middle of it");
+        let taken = vm.taken();
+        let (mut first, end, mut asked) = (0x3f0, 0xa00, 0);
+        while first < end {
+            match vm.pager.control(0, SlotRequest::Prefault(Gfn(first), end - first), &mut vm.machine) {
+                SlotReply::Done => first = end,
+                SlotReply::Left(left) => {
+                    assert!(left < end - first, "{policy}: there is no progress");
+                    first = end - left;
+                }
+                reply => panic!("{policy}: {reply:?}"),
+            }
+            asked += 1;
+        }
+        assert!(policy == "huge" || asked > 4, "{policy}: nobody else was served for {} pages", end - 0x3f0);
+        for gfn in 0x3f0..0xa00 {
+            assert_eq!(vm.machine.guest(gfn, Rights::READ), Seen::Done, "{policy}: gfn {gfn:#x}");
+        }
+        assert_eq!(vm.taken(), taken, "{policy}: a prefetch is not taken");
+    }
+}
+
+/// The part of a range that has no memory is reported, and what has gone is not mapped again.
+#[test]
+fn what_has_no_slot_is_not_prefaulted() {
+    let mut vm = Vm::new("demand", &[(1, 0x100, 16, SlotFlags::READONLY | SlotFlags::LOG_DIRTY_PAGES)]);
+    let mut ask = |first, pages| vm.pager.control(0, SlotRequest::Prefault(Gfn(first), pages), &mut vm.machine);
+    assert_eq!(ask(0x10c, 8), SlotReply::Left(4));
+    assert_eq!(ask(0x110, 4), SlotReply::Refused(SlotRefused::NoSuchSlot));
+    assert_eq!(ask(u64::MAX, 2), SlotReply::Refused(SlotRefused::NoSuchSlot));
+    assert_eq!(ask(0x100, 0), SlotReply::Done);
+    assert!(vm.machine.ept.values().all(|(_, rights)| !rights.contains(Rights::WRITE)), "the slot is read-only");
+    vm.ask(SlotRequest::Delete(Space::Normal, SlotId(1)));
+    let reply = vm.pager.control(0, SlotRequest::Prefault(Gfn(0x10c), 1), &mut vm.machine);
+    assert_eq!((reply, vm.machine.ept.len()), (SlotReply::Refused(SlotRefused::NoSuchSlot), 0));
 }

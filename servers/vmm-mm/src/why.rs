@@ -1,11 +1,10 @@
 //! "Why did this address fault?": everything that the pager and the kernel's ledger know of it, as lines.
 
-use crate::history::{History, Seen};
+use crate::history::{Answered, History, Seen, Touched};
 use crate::machine::{Kernel, Memory};
 use crate::memslot::{MemSlot, MemSlots};
 use crate::store::Note;
 use crate::tell::Listener;
-use core::fmt;
 use ipc_proto::grant::{Gfn, Gpa, Pfn};
 use ipc_proto::slot::Space;
 
@@ -44,30 +43,23 @@ pub fn explain<M: Memory + Kernel>(
 
 /// The last answers, and the last first touches; those at `gfn` are marked.
 fn explain_history(history: &History, gfn: Gfn, listener: &mut impl Listener) {
-    for (number, answer) in history.answers() {
-        let (slot, result) = (answer.slot.map(|id| id.0), answer.result);
+    let mark = |gpa: Gpa| if gpa.gfn() == gfn { '*' } else { ' ' };
+    for (number, Answered { to, slot, result }) in history.answers() {
+        let Seen { gpa, rip, mmu_seq, qualification, vcpu, origin } = to;
+        let slot = slot.map(|id| id.0);
         listener.say(format_args!(
-            " {}answer {number}: {}, slot {slot:?}: {result:?}",
-            mark(&answer.to, gfn),
-            Told(&answer.to)
+            " {}answer {number}: {origin:?} {vcpu} gpa {:#x} rip {rip:#x} seq {mmu_seq} {qualification}, slot {slot:?}: \
+             {result:?}",
+            mark(*gpa),
+            gpa.0
         ));
     }
-    for (number, seen) in history.touches() {
-        listener.say(format_args!(" {}first touch {number}: {}", mark(seen, gfn), Told(seen)));
-    }
-}
-
-fn mark(seen: &Seen, gfn: Gfn) -> char {
-    if seen.gpa.gfn() == gfn { '*' } else { ' ' }
-}
-
-/// A fault in a line.
-struct Told<'a>(&'a Seen);
-
-impl fmt::Display for Told<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Seen { gpa, rip, mmu_seq, qualification, vcpu, origin } = self.0;
-        write!(f, "{origin:?} {vcpu} gpa {:#x} rip {rip:#x} seq {mmu_seq} {qualification}", gpa.0)
+    for (number, Touched { gpa, rip, mmu_seq, qualification }) in history.touches() {
+        listener.say(format_args!(
+            " {}first touch {number}: gpa {:#x} rip {rip:#x} seq {mmu_seq} {qualification}",
+            mark(*gpa),
+            gpa.0
+        ));
     }
 }
 

@@ -112,7 +112,8 @@ impl Model {
             | SlotRequest::MemoryType(..)
             | SlotRequest::Tell(..)
             | SlotRequest::Policy(_)
-            | SlotRequest::Idle(..) => {}
+            | SlotRequest::Idle(..)
+            | SlotRequest::Prefault(..) => {}
         }
     }
 

@@ -136,6 +136,20 @@ fn refused_operations(desk: &mut Desk) {
             same(desk.info(0), before)
         });
     }
+    desk.case("op::one_invept_however_many_pages", |desk| {
+        let forgotten = |desk: &Desk| desk.op(MemOp::Info, 0, 0, 0).map_or(0, |words| words[4]);
+        let run = |desk: &Desk, rights| with(with(desk.claim(), 0, 10, 512), 12, 3, rights);
+        same(desk.map(0, run(desk, 7)).map(|words| words[0]), Ok(512))?;
+        let mut before = forgotten(desk);
+        for (op, keep, taken) in
+            [(MemOp::Protect, 5, 1), (MemOp::Protect, 5, 0), (MemOp::Unmap, 0, 1), (MemOp::Unmap, 0, 0)]
+        {
+            same(desk.op(op, PAGE, 512, keep).is_ok(), true)?;
+            same((op, keep, forgotten(desk) - before), (op, keep, taken))?;
+            before += taken;
+        }
+        Ok(())
+    });
     desk.case("op::unknown_operations", |desk| {
         [0, 12, 255, u64::MAX].iter().try_for_each(|op| same(desk.raw_op(VM, *op, 0, 0, 0), UnknownVariant as u64))
     });

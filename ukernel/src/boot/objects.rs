@@ -163,6 +163,7 @@ impl Boot {
                 generation: AtomicU64::new(0),
                 tables_left: AtomicU64::new(0),
                 logged: AtomicBool::new(false),
+                invepts: AtomicU64::new(0),
                 hides: AtomicBool::new(shadow.is_some()),
             };
             self.table.assign_root(root, index as u8);

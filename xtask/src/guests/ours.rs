@@ -56,6 +56,8 @@ pub const WORK_NOISE: Program = Program { name: "work-noise", form: Form::Flat }
 pub const WORK_RANDOM: Program = Program { name: "work-random", form: Form::Flat };
 /// Uses a set of pages that moves on.
 pub const WORK_SHIFT: Program = Program { name: "work-shift", form: Form::Flat };
+/// Does what it is told over its serial line.
+pub const PUPPET: Program = Program { name: "puppet", form: Form::Flat };
 /// Checks what a Multiboot loader left.
 pub const MULTIBOOT: Program = Program { name: "multiboot-check", form: Form::Elf32 };
 /// A Linux program: checks most of RAM with a pattern.

@@ -47,6 +47,18 @@ impl Live {
         }
     }
 
+    /// What stands behind `text` in a line of the guest's, behind what was waited for last.
+    ///
+    /// # Errors
+    /// It does not come in time, or the run ends before.
+    pub fn line(&mut self, text: &str, limit: Duration) -> anyhow::Result<String> {
+        self.shows(text, limit)?;
+        let from = self.read;
+        self.shows("\n", limit)?;
+        let shown = guest(&std::fs::read(&self.console)?);
+        Ok(shown.get(from..self.read).unwrap_or_default().trim().to_owned())
+    }
+
     /// Waits until the guest's console shows `text` so many times from now on.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ mod guests;
 mod linux;
 mod machines;
 mod pagers;
+mod pipeline;
 mod rogue;
 mod shadow;
 mod stops;
@@ -32,12 +33,21 @@ pub const ALL: &[Promise] = &[
     Promise { name: "guests::memtest_shows_its_screen", check: guests::memtest },
     Promise { name: "guests::a_multiboot_kernel_finds_memory_map_and_module", check: guests::multiboot },
     Promise { name: "touch::every_check_holds_and_a_fault_is_cheap", check: touch::everything },
+    Promise { name: "pipeline::three_ways_tell_of_the_same_writes", check: pipeline::dirty },
+    Promise { name: "pipeline::idle_pages_are_told_with_and_without_a_bits", check: pipeline::idle },
+    Promise { name: "pipeline::each_change_is_one_invept", check: pipeline::invalidations },
+    Promise { name: "pipeline::a_promised_page_comes_with_its_content", check: pipeline::promised },
+    Promise { name: "pipeline::equal_pages_share_a_frame_until_one_is_written", check: pipeline::shared },
+    Promise { name: "pipeline::slots_have_a_modules_content_until_they_are_written", check: pipeline::images },
+    Promise { name: "pipeline::what_is_prefaulted_is_not_faulted_for", check: pipeline::prefaulted },
+    Promise { name: "pipeline::a_private_page_is_the_guests_alone", check: pipeline::private },
     Promise { name: "pagers::a_guest_cannot_tell_the_pager_in_c_from_ours", check: pagers::in_c },
     Promise { name: "two_pagers::one_that_stops_holds_up_its_vm_alone", check: two_pagers::one_stops },
     Promise { name: "rogue::a_server_reaches_only_what_it_was_given", check: rogue::stopped },
     Promise { name: "ticks::none_is_more_than_recorded", check: ticks::recorded },
     Promise { name: "stops::a_triple_fault_ends_the_vm_with_its_registers", check: stops::triple_fault },
     Promise { name: "stops::a_guest_cannot_speak_for_the_system", check: stops::liar },
+    Promise { name: "stops::a_fault_without_end_ends_the_vm_with_the_whole_story", check: stops::endless },
     Promise { name: "stops::without_a_pager_the_first_fault_stops_the_guest", check: stops::no_pager },
     Promise { name: "stops::a_guest_that_never_ends_is_ended", check: stops::timeout },
     Promise { name: "machines::without_vmx_one_clear_line_and_failure", check: machines::no_vmx },

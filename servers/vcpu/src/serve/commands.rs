@@ -3,6 +3,7 @@
 use super::control::say;
 use super::line::Line;
 use super::pager::{Asked, Pager, PagerError};
+use super::rows::Rows;
 use super::shadow;
 use super::window::{NotTracked, Ram};
 use core::fmt;
@@ -157,6 +158,7 @@ impl Commands {
             Request::SetFlags(id, flags) => self.set_flags(id, flags)?,
             Request::Dirty(step, id) => self.dirty(step, id, line)?,
             Request::Idle(id) => self.idle(id, line)?,
+            Request::Prefault(first, pages) => self.prefault(first, pages, line)?,
             Request::Track(gfn, tracking) => memory.track(gfn, tracking).map_err(|why| match why {
                 NotTracked::Full => Wrong::TooManyTracked,
                 NotTracked::Pager(error) => Wrong::Pager(error),
@@ -196,7 +198,7 @@ impl Commands {
             SlotReply::Dirty(pages) => Ok(Some(pages)),
             SlotReply::Done => Ok(None),
             SlotReply::Refused(why) => Err(PagerError::Refused(Asked::of(&request), why).into()),
-            SlotReply::Hello(_) | SlotReply::Line(_) | SlotReply::Idle(_) => {
+            SlotReply::Hello(_) | SlotReply::Line(_) | SlotReply::Idle(_) | SlotReply::Left(_) => {
                 Err(PagerError::Nonsense(Asked::of(&request)).into())
             }
         }
@@ -208,20 +210,22 @@ impl Commands {
             Dirty::Start => self.set_flags(id, flags.union(SlotFlags::LOG_DIRTY_PAGES)),
             Dirty::Stop => self.set_flags(id, flags.difference(SlotFlags::LOG_DIRTY_PAGES)),
             Dirty::Read => {
-                let (mut pages, mut from, mut run, mut longest) = (0, 0, 0..0, 0..0);
+                let base = self.slot(id)?.base.0;
+                let (mut pages, mut from, mut longest) = (0, 0, 0..0);
+                let mut rows = Rows::default();
                 while let Some(written) = self.written(id, from)? {
                     for page in pages_of(&written) {
                         pages += 1;
-                        run = if page == run.end { run.start..page + 1 } else { page..page + 1 };
-                        if run.end - run.start > longest.end - longest.start {
-                            longest = run.clone();
+                        rows.add(page, base, line);
+                        if rows.last().end - rows.last().start > longest.end - longest.start {
+                            longest = rows.last();
                         }
                     }
                     from = written.first + DirtyPages::PAGES;
                 }
-                let slot = self.slot(id)?;
-                let gpa = (slot.base.0 + longest.start) << 12;
-                say(line, format_args!(" written pages={pages} of {}", slot.pages));
+                rows.say(base, line);
+                let gpa = (base + longest.start) << 12;
+                say(line, format_args!(" written pages={pages} of {}", self.slot(id)?.pages));
                 say(line, format_args!(" most in a row: {} from gpa={gpa:#x}", longest.end - longest.start));
                 Ok(())
             }
@@ -239,7 +243,7 @@ impl Commands {
                 }
                 SlotReply::Done => break,
                 SlotReply::Refused(why) => return Err(PagerError::Refused(Asked::of(&request), why).into()),
-                SlotReply::Hello(_) | SlotReply::Dirty(_) | SlotReply::Line(_) => {
+                SlotReply::Hello(_) | SlotReply::Dirty(_) | SlotReply::Line(_) | SlotReply::Left(_) => {
                     return Err(PagerError::Nonsense(Asked::of(&request)).into());
                 }
             }
@@ -248,14 +252,38 @@ impl Commands {
         Ok(())
     }
 
+    /// Has pages mapped as long as there are more of them.
+    fn prefault(&self, first: Gfn, pages: u64, line: &mut Line) -> Verdict {
+        let (mut left, mut verdict) = (pages, Ok(()));
+        while left > 0 {
+            let request = SlotRequest::Prefault(Gfn(first.0 + pages - left), left);
+            left = match self.pager.ask(&request)? {
+                SlotReply::Done => 0,
+                SlotReply::Left(fewer) if fewer < left => fewer,
+                SlotReply::Refused(why) => {
+                    verdict = Err(PagerError::Refused(Asked::of(&request), why).into());
+                    break;
+                }
+                SlotReply::Left(_)
+                | SlotReply::Hello(_)
+                | SlotReply::Dirty(_)
+                | SlotReply::Line(_)
+                | SlotReply::Idle(_) => return Err(PagerError::Nonsense(Asked::of(&request)).into()),
+            };
+        }
+        say(line, format_args!(" mapped pages={} of {pages}", pages - left));
+        verdict
+    }
+
     fn stats(&self, machine: &Machine, line: &mut Line) -> Verdict {
         self.tell(Topic::Stats, line)?;
         let figures = machine.figures();
         say(line, format_args!(" exits.served {}", figures.exits));
         say(line, format_args!(" interrupts.delivered {}", figures.interrupts));
-        if let Ok([_, tables_left, mapped, ..]) = rt::mem_op(usize::from(self.vm), MemOp::Info, [0; 4]) {
+        if let Ok([_, tables_left, mapped, _, invepts, _]) = rt::mem_op(usize::from(self.vm), MemOp::Info, [0; 4]) {
             say(line, format_args!(" tables_left {tables_left}"));
             say(line, format_args!(" frames_mapped {mapped}"));
+            say(line, format_args!(" invepts {invepts}"));
         }
         Ok(())
     }
@@ -268,7 +296,7 @@ impl Commands {
                 SlotReply::Line(text) => say(line, format_args!(" {text}")),
                 SlotReply::Done => return Ok(()),
                 SlotReply::Refused(why) => return Err(PagerError::Refused(Asked::of(&request), why).into()),
-                SlotReply::Hello(_) | SlotReply::Dirty(_) | SlotReply::Idle(_) => {
+                SlotReply::Hello(_) | SlotReply::Dirty(_) | SlotReply::Idle(_) | SlotReply::Left(_) => {
                     return Err(PagerError::Nonsense(Asked::of(&request)).into());
                 }
             }

@@ -8,6 +8,7 @@ mod host_clock;
 mod line;
 mod pager;
 mod precopy;
+mod rows;
 mod shadow;
 mod window;
 

@@ -67,9 +67,12 @@ impl Pager {
         match pager.ask(&hello)? {
             SlotReply::Hello(answer) if PROTOCOL.understands(answer.version) => Ok(pager),
             SlotReply::Refused(why) => Err(PagerError::Refused(Asked::of(&hello), why)),
-            SlotReply::Hello(_) | SlotReply::Done | SlotReply::Dirty(_) | SlotReply::Line(_) | SlotReply::Idle(_) => {
-                Err(PagerError::Nonsense(Asked::of(&hello)))
-            }
+            SlotReply::Hello(_)
+            | SlotReply::Done
+            | SlotReply::Dirty(_)
+            | SlotReply::Line(_)
+            | SlotReply::Idle(_)
+            | SlotReply::Left(_) => Err(PagerError::Nonsense(Asked::of(&hello))),
         }
     }
 
@@ -105,9 +108,11 @@ impl Pager {
         match self.ask(request)? {
             SlotReply::Done => Ok(()),
             SlotReply::Refused(why) => Err(PagerError::Refused(Asked::of(request), why)),
-            SlotReply::Hello(_) | SlotReply::Dirty(_) | SlotReply::Line(_) | SlotReply::Idle(_) => {
-                Err(PagerError::Nonsense(Asked::of(request)))
-            }
+            SlotReply::Hello(_)
+            | SlotReply::Dirty(_)
+            | SlotReply::Line(_)
+            | SlotReply::Idle(_)
+            | SlotReply::Left(_) => Err(PagerError::Nonsense(Asked::of(request))),
         }
     }
 
@@ -126,7 +131,12 @@ impl Pager {
         match Self::ask_at(self.shadow, request) {
             Ok(SlotReply::Refused(why)) => log::warn!("the shadow refuses {}: {why:?}", Asked::of(request)),
             Ok(
-                SlotReply::Hello(_) | SlotReply::Done | SlotReply::Dirty(_) | SlotReply::Line(_) | SlotReply::Idle(_),
+                SlotReply::Hello(_)
+                | SlotReply::Done
+                | SlotReply::Dirty(_)
+                | SlotReply::Line(_)
+                | SlotReply::Idle(_)
+                | SlotReply::Left(_),
             )
             | Err(PagerError::NotCarried(Refused::BadHandle | Refused::Unreachable)) => {}
             Err(error) => log::warn!("the shadow: {error}"),
@@ -156,6 +166,7 @@ const fn changes(request: &SlotRequest) -> bool {
         | SlotRequest::Track(..)
         | SlotRequest::MemoryType(..) => true,
         SlotRequest::Stats
+        | SlotRequest::Prefault(..)
         | SlotRequest::DirtyLog(..)
         | SlotRequest::Why(_)
         | SlotRequest::Tell(..)

@@ -32,7 +32,12 @@ fn touched() -> (Box<Pager>, FakeMachine) {
 fn refused(pager: &mut Pager, request: SlotRequest, machine: &mut FakeMachine) -> Option<SlotRefused> {
     match pager.control(0, request, machine) {
         SlotReply::Refused(why) => Some(why),
-        SlotReply::Hello(_) | SlotReply::Done | SlotReply::Dirty(_) | SlotReply::Idle(_) | SlotReply::Line(_) => None,
+        SlotReply::Hello(_)
+        | SlotReply::Done
+        | SlotReply::Dirty(_)
+        | SlotReply::Idle(_)
+        | SlotReply::Line(_)
+        | SlotReply::Left(_) => None,
     }
 }
 
@@ -294,7 +299,11 @@ impl Run {
         match self.pager.control(0, request, &mut self.machine) {
             SlotReply::Done => then(&mut self.model),
             SlotReply::Refused(_) => {}
-            SlotReply::Hello(_) | SlotReply::Dirty(_) | SlotReply::Idle(_) | SlotReply::Line(_) => {
+            SlotReply::Hello(_)
+            | SlotReply::Dirty(_)
+            | SlotReply::Idle(_)
+            | SlotReply::Line(_)
+            | SlotReply::Left(_) => {
                 panic!("none was asked for")
             }
         }

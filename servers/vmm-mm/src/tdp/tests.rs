@@ -271,7 +271,7 @@ fn why_tells_slot_ledger_walk_and_the_last_results_with_who_tried_what() {
     }
     let mut vm = Vm::new("demand", NONE);
     vm.touch(0x600, WRITE);
-    let (told, line) = (vm.why(0x600_000), "*first touch 0: Vcpu 0 gpa 0x600000 rip 0xffffffff81001234 seq 0 WRITE");
+    let (told, line) = (vm.why(0x600_000), "*first touch 0: gpa 0x600000 rip 0xffffffff81001234 seq 0 WRITE");
     assert!(told.contains(line), "`{line}` is missing:\n{told}");
 }
 

@@ -161,6 +161,18 @@ fn optional(kit: &mut Kit) -> anyhow::Result<()> {
     for text in ["no-such-policy", "", "no-such-policy window=16"] {
         refused(kit, 0, &SlotRequest::Policy(Text::cut(text)), SlotRefused::UnknownPolicy).context("P43")?;
     }
+    for (first, pages) in [(0x110, 8), (0x13c, 8), (0x150, 1), (u64::MAX, 2), (0x100, 0)] {
+        let reply = kit.request(0, &SlotRequest::Prefault(Gfn(first), pages))?;
+        let told = matches!(reply, SlotReply::Left(_) | SlotReply::Done | SlotReply::Refused(SlotRefused::NoSuchSlot));
+        ensure!(told, "P43: Prefault of {pages} pages from gfn {first:#x}: {reply:?}");
+        let mapped = |gfn| kit.kernel.vms[0].leaf(gfn, &kit.kernel.ledger).is_some();
+        let all = (0..pages).all(|n| first.checked_add(n).is_some_and(mapped));
+        ensure!(
+            reply != SlotReply::Done || all,
+            "P43: Prefault of {pages} pages from gfn {first:#x}: not all are mapped"
+        );
+        kit.check()?;
+    }
     for from in [0, 63, 64, u64::MAX] {
         let reply = kit.request(0, &SlotRequest::Idle(Space::Normal, SlotId(1), from))?;
         ensure!(matches!(reply, SlotReply::Idle(_) | SlotReply::Done), "P43: Idle from {from}: {reply:?}");

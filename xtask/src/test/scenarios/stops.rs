@@ -22,6 +22,17 @@ pub fn liar(bench: &Bench, name: &str) -> anyhow::Result<String> {
     Ok(String::new())
 }
 
+/// A pager that grants writes no right to write: the fault would come back for ever, and the whole story is told.
+pub fn endless(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    let sets = ["task.vmm-mm.image=flawed", "task.vmm-mm.flaw=read-only", "task.vmm-mm.after=300"];
+    let seen = sets.iter().fold(Trial::of("touch"), |trial, set| trial.set(set)).run(bench, name)?;
+    seen.ends(Status::Failed)?.tells("repeats after replies that claimed to mend it (WRITE | READABLE")?;
+    seen.tells("rip 00000000001")?.tells("EPT level 4: 0x")?.tells("EPT level 1: 0x")?;
+    seen.tells("granted Rights(READ | EXECUTE), the CPU allows Rights(READ | EXECUTE)")?;
+    seen.tells("slot 2 of")?.tells("ledger: gfn ")?.tells("*first touch ")?.ledger_matches()?;
+    Ok(String::new())
+}
+
 /// Nothing maps memory behind the pager's back.
 pub fn no_pager(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let seen = Trial::of("touch").set("task.vmm-mm=none").run(bench, name)?;
