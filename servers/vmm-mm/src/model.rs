@@ -1,11 +1,13 @@
 //! The pager against a simple reference: random slot changes, faults of several vCPUs and through the window, what was
-//! written in each of the three ways, idle pages, tracking, memory types, remembered MMIO, blocks made whole, answers that
-//! arrive late or twice, and refusals of the kernel. After each step pager ⇔ EPT ⇔ reference.
+//! written in each of the three ways, idle pages, tracking, memory types, remembered MMIO, blocks made whole, pages mapped
+//! ahead, frames taken back and promised, equal pages made one and written again, slots with a boot module's content, answers
+//! that arrive late or twice, and refusals of the kernel. After each step pager ⇔ EPT ⇔ reference.
 //!
 //! `FAULTLINE_MODEL_STEPS` says how many steps (20,000 if it is not set), `FAULTLINE_MODEL_SEED` replays a run: a
 //! failure prints both, with the shortest run of steps that fails.
 
 mod check;
+mod pass;
 mod step;
 
 use crate::machine::Cpu;
@@ -13,20 +15,23 @@ use crate::serve::Pager;
 use crate::testing::{FakeMachine, READ, Seen, WRITE, access, by_policy, slot};
 use ipc_proto::fault::{ClaimedReply, Fault, FaultKind, Origin, Qualification};
 use ipc_proto::grant::{Gfn, Level, Rights};
-use ipc_proto::refused::Refused;
+use ipc_proto::refused::{DenyReason, Refused};
 use ipc_proto::slot::{DirtyPages, IdlePages, SlotFlags, SlotId, SlotReply, SlotRequest, Space, Tracking};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::boxed::Box;
 use std::collections::{BTreeMap, BTreeSet};
 use std::string::String;
 use std::vec::Vec;
-use step::{Setting, Step, Tried, setting, step};
+use step::{FEW, Setting, Step, Tried, setting, step};
 
 /// Steps of one run.
 const RUN: usize = 200;
 /// Which word of a page is looked at.
 const WORD: usize = 9;
 const NORMAL: Space = Space::Normal;
+/// Slots of this number have the content of a boot module of so many pages.
+const WITH_IMAGE: u16 = 4;
+const IMAGE_PAGES: u64 = 700;
 
 /// A slot of the reference: everything about a page by its offset.
 #[derive(Default)]
@@ -35,6 +40,8 @@ struct Memory {
     pages: u64,
     flags: SlotFlags,
     content: BTreeMap<u64, u32>,
+    /// What a page holds that was never written comes from a boot module.
+    image: bool,
     dirty: BTreeSet<u64>,
     tracked: BTreeSet<u64>,
     /// Accessed since it was last told of, and mapped ever since.
@@ -42,12 +49,22 @@ struct Memory {
 }
 
 impl Memory {
+    fn holds(&self, offset: u64) -> u32 {
+        let unwritten = if self.image && offset < IMAGE_PAGES { in_image(offset) } else { 0 };
+        self.content.get(&offset).copied().unwrap_or(unwritten)
+    }
+
     fn allows(&self, offset: u64, tried: Tried) -> bool {
         let seen = !matches!(tried, Tried::ThroughWindow(_)) || !self.flags.contains(SlotFlags::PRIVATE);
         let written = matches!(tried, Tried::Write(_) | Tried::ThroughWindow(_));
         let writable = !self.flags.contains(SlotFlags::READONLY) && !self.tracked.contains(&offset);
         seen && (!written || writable)
     }
+}
+
+/// What the module's page has in the word that is looked at: some pages are equal, some are zero.
+const fn in_image(page: u64) -> u32 {
+    (page % 5 * 77) as u32
 }
 
 struct World {
@@ -59,10 +76,16 @@ struct World {
 
 impl World {
     fn new(setting: Setting) -> Self {
-        let Setting { policy, nx, prunes, way, abilities } = setting;
+        let Setting { policy, nx, prunes, way, abilities, frames } = setting;
         let mut machine = FakeMachine::default();
         (machine.hoards, machine.abilities, machine.log_size) = (!prunes, abilities, 6);
-        let mut pager = by_policy(policy, 6000, &mut machine, &[]);
+        machine.tsc = 1;
+        let word = |page: u64, index: usize| if index == WORD { in_image(page) } else { 0 };
+        let image = (0..IMAGE_PAGES).flat_map(|page| (0..1024).map(move |index| word(page, index)));
+        machine.images.push(image.flat_map(u32::to_le_bytes).collect());
+        let mut pager = by_policy(policy, frames, &mut machine, &[]);
+        assert!(pager.set_image(SlotId(WITH_IMAGE), 0));
+        pager.wake(&mut machine);
         pager.equip(Cpu { abilities, largest: Level::Huge }, Some(way)).expect("a way that the CPU has");
         if nx {
             // Of the huge policy; the others have no such option.
@@ -123,7 +146,7 @@ impl World {
     fn access(&mut self, vcpu: u16, gfn: u64, tried: Tried) {
         let expected = self.at(gfn).is_some_and(|(slot, offset)| slot.allows(offset, tried));
         for tries in 0.. {
-            assert!(tries < 8, "gfn {gfn:#x}, {tried:?}: the same fault for ever");
+            assert!(tries < 40, "gfn {gfn:#x}, {tried:?}: the same fault for ever");
             let kind = match self.tried(gfn, tried) {
                 Seen::Done => break,
                 Seen::Server => return assert!(!expected, "gfn {gfn:#x}, {tried:?}: it is memory"),
@@ -139,9 +162,10 @@ impl World {
             match self.fault_once(&Fault { kind, mmu_seq: self.machine.mmu_seq, ..fault }) {
                 ClaimedReply::Mmio(_) => return assert!(!expected, "gfn {gfn:#x}, {tried:?}: it is memory"),
                 // The fake kernel refused the change that the pager needed.
+                ClaimedReply::Deny(DenyReason::OutOfMemory) if self.setting.frames == FEW => return,
                 ClaimedReply::Deny(_) => assert!(tries < 3, "gfn {gfn:#x}, {tried:?}: denied twice"),
                 ClaimedReply::Map(..) | ClaimedReply::Retry => {}
-                ClaimedReply::Pending(_) => panic!("nothing is waited for"),
+                ClaimedReply::Pending(token) => self.wait(token),
             }
         }
         assert!(expected, "gfn {gfn:#x}, {tried:?}: the EPT allows what no slot does");
@@ -151,7 +175,7 @@ impl World {
     fn done(&mut self, gfn: u64, tried: Tried) {
         let seen = self.machine.guest_word(gfn, WORD);
         let (slot, offset) = self.at(gfn).expect("what is memory has a slot");
-        assert_eq!(seen, slot.content.get(&offset).copied().unwrap_or(0), "gfn {gfn:#x} has other content");
+        assert_eq!(seen, slot.holds(offset), "gfn {gfn:#x} has other content");
         slot.used.insert(offset);
         if let Tried::Write(value) | Tried::ThroughWindow(value) = tried {
             slot.content.insert(offset, value);
@@ -272,7 +296,7 @@ impl World {
     fn step(&mut self, step: Step) {
         match step {
             Step::Create(id, base, pages, flags) => {
-                let memory = Memory { base, pages, flags, ..Memory::default() };
+                let memory = Memory { base, pages, flags, image: id == WITH_IMAGE, ..Memory::default() };
                 self.ask(SlotRequest::Create(slot(id, base, pages, flags)), |slots| {
                     slots.insert(id, memory);
                 });
@@ -322,6 +346,8 @@ impl World {
                     self.ask(SlotRequest::MemoryType(register, value), |_| {});
                 }
             }
+            Step::Time => self.time_passes(),
+            Step::Prefault(first, pages) => self.prefault(first, pages),
             Step::Refuse => self.machine.refuse = Some(Refused::BadHandle),
         }
     }

@@ -143,10 +143,11 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         })
     }
 
-    /// Which pages were used since this was last asked, by the CPU's A bits, or by hiding them where it has none.
+    /// Which pages were used since this was last asked, by the CPU's A bits, or by hiding them where it has none. Where it
+    /// has them, hiding would take a right to write of which nobody has noted that it was used.
     fn harvest_accessed(&mut self, gfn: Gfn, pages: u64) -> Option<Bits> {
-        let mut modes = [Harvest::Accessed, Harvest::Hide].into_iter();
-        modes.find_map(|mode| self.harvest(gfn, pages, mode))
+        let bits = self.watch.cpu.abilities.contains(Abilities::ACCESSED_DIRTY);
+        self.harvest(gfn, pages, if bits { Harvest::Accessed } else { Harvest::Hide })
     }
 
     /// What the kernel reports of up to a block of pages; `None` when it does not.

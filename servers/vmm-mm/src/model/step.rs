@@ -20,6 +20,10 @@ pub enum Step {
     Track(u64, Tracking),
     DirtyLog(u16),
     Idle(u16),
+    /// The time comes that the pager asked for: frames are taken back, equal pages made one.
+    Time,
+    /// Pages are mapped ahead.
+    Prefault(u64, u64),
     /// Blocks that were split are made whole.
     Recover,
     /// The guest makes 64 KiB at this address uncached.
@@ -72,6 +76,8 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => (gfn(), tried()).prop_map(|(gfn, tried)| Step::Both(gfn, tried)),
         2 => id.clone().prop_map(Step::DirtyLog),
         1 => id.prop_map(Step::Idle),
+        3 => Just(Step::Time),
+        1 => (gfn(), 1u64..40).prop_map(|(first, pages)| Step::Prefault(first, pages)),
         1 => Just(Step::Recover),
         1 => gfn().prop_map(Step::MemoryType),
         1 => Just(Step::Refuse),
@@ -88,7 +94,12 @@ pub struct Setting {
     pub prunes: bool,
     pub way: Way,
     pub abilities: Abilities,
+    /// Frames of the pager.
+    pub frames: u64,
 }
+
+/// Fewer frames than the guest can use: what overcommits takes them back, and slots for which none are promised are refused.
+pub const FEW: u64 = 120;
 
 pub fn setting() -> impl Strategy<Value = Setting> {
     let ways = prop_oneof![
@@ -97,6 +108,15 @@ pub fn setting() -> impl Strategy<Value = Setting> {
         Just((Way::DirtyBits, Abilities::ACCESSED_DIRTY)),
         Just((Way::Pml, Abilities::all())),
     ];
-    (prop::sample::select(crate::policy::Chosen::NAMES), any::<bool>(), any::<bool>(), ways)
-        .prop_map(|(policy, nx, prunes, (way, abilities))| Setting { policy, nx, prunes, way, abilities })
+    let frames = |policy: &str, few: bool| if few && policy == "clock" { FEW } else { 6000 };
+    (prop::sample::select(crate::policy::Chosen::NAMES), any::<bool>(), any::<bool>(), ways, any::<bool>()).prop_map(
+        move |(policy, nx, prunes, (way, abilities), few)| Setting {
+            policy,
+            nx,
+            prunes,
+            way,
+            abilities,
+            frames: frames(policy, few),
+        },
+    )
 }

@@ -1,0 +1,44 @@
+//! What happens while nobody faults: time passes, and pages are mapped ahead.
+
+use super::World;
+use ipc_proto::grant::Gfn;
+use ipc_proto::slot::{SlotReply, SlotRequest};
+
+impl World {
+    /// Time passes until the fault that was promised is served.
+    pub fn wait(&mut self, token: u64) {
+        for _ in 0..10_000 {
+            if self.machine.ready.contains(&token) {
+                return;
+            }
+            self.time_passes();
+        }
+        panic!("the promise {token} is not kept");
+    }
+
+    /// The time comes that the pager has asked for, if it has.
+    pub fn time_passes(&mut self) {
+        if let Some(wake) = self.machine.wake.take() {
+            self.machine.tsc = self.machine.tsc.max(wake);
+            self.pager.notice(&mut self.machine);
+        }
+        self.pager.at_leisure(&mut self.machine);
+    }
+
+    /// So many pages are mapped ahead, as far as there is memory.
+    pub fn prefault(&mut self, first: u64, pages: u64) {
+        let reply = self.ask(SlotRequest::Prefault(Gfn(first), pages), |_| {});
+        let left = match reply {
+            SlotReply::Done => 0,
+            SlotReply::Left(left) => left,
+            _ => pages,
+        };
+        for gfn in first..first + pages - left {
+            assert!(self.at(gfn).is_some(), "gfn {gfn:#x} has no memory");
+            assert!(
+                self.machine.leaf(gfn).is_some(),
+                "gfn {gfn:#x} should be mapped, {left} of {pages} are left: {reply:?}"
+            );
+        }
+    }
+}
