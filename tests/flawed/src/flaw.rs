@@ -9,8 +9,6 @@ use ipc_proto::words::Words;
 pub enum Flaw {
     /// It stops.
     Stops,
-    /// It does not answer.
-    Hangs,
     /// It grants no page to be written.
     ReadOnly,
     /// It grants the page beside the one that is asked for.
@@ -24,9 +22,8 @@ const WRITE: u64 = 1 << 13;
 
 impl Flaw {
     /// Every flaw by its name.
-    pub const ALL: [(&str, Self); 5] = [
+    pub const ALL: [(&str, Self); 4] = [
         ("stops", Self::Stops),
-        ("hangs", Self::Hangs),
         ("read-only", Self::ReadOnly),
         ("beside", Self::Beside),
         ("denies", Self::Denies),
@@ -42,9 +39,6 @@ impl Flaw {
         let [pfn, mmu_seq, top_up, last] = rest;
         match self {
             Self::Stops => panic!("here is the flaw"),
-            Self::Hangs => loop {
-                core::hint::spin_loop();
-            },
             Self::ReadOnly => [shape & !WRITE, gfn, pfn, mmu_seq, top_up, last],
             Self::Beside => [shape, gfn + 1, pfn, mmu_seq, top_up, last],
             Self::Denies => FaultReply::Deny(DenyReason::Policy).to_words(TopUp::from_word(top_up)),
