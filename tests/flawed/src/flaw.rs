@@ -22,12 +22,8 @@ const WRITE: u64 = 1 << 13;
 
 impl Flaw {
     /// Every flaw by its name.
-    pub const ALL: [(&str, Self); 4] = [
-        ("stops", Self::Stops),
-        ("read-only", Self::ReadOnly),
-        ("beside", Self::Beside),
-        ("denies", Self::Denies),
-    ];
+    pub const ALL: [(&str, Self); 4] =
+        [("stops", Self::Stops), ("read-only", Self::ReadOnly), ("beside", Self::Beside), ("denies", Self::Denies)];
 
     /// The flaw of that name.
     pub fn by_name(name: &str) -> Option<Self> {
