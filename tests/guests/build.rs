@@ -7,6 +7,7 @@ const GUESTS: &[(&str, &str)] = &[
     ("touch-forever", "flat.ld"),
     ("bench", "flat.ld"),
     ("bench-runs", "flat.ld"),
+    ("growth", "flat.ld"),
     ("touch-liar", "flat.ld"),
     ("work-fill", "flat.ld"),
     ("work-noise", "flat.ld"),

@@ -2,9 +2,10 @@
 //!
 //! Read the modules in the order of a run: `row` says what there is to measure and what is promised; `lap` boots a
 //! system on Bochs, where counts repeat exactly; `trace` reads what Bochs's debugger wrote down of one fault, and
-//! `stage` says whose each instruction is; `guest` makes the K rows of that, `linux` K11, `size` the kernel's size, `host` the L rows; `table`
+//! `stage` says whose each instruction is; `guest` makes the K rows of that, `growth` the N rows, `linux` K11, `size` the kernel's size, `host` the L rows; `table`
 //! and `page` show them to people. `record` keeps exact counts in the tree.
 
+mod growth;
 mod guest;
 mod host;
 mod lap;
@@ -35,10 +36,10 @@ pub struct Args {
     /// Only these rows, or those whose id begins so: K3,K5 or L.
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<String>,
-    /// Write docs/performance.md and docs/performance.svg anew.
+    /// Write docs/performance.md, docs/performance.svg and docs/growth.svg anew.
     #[arg(long, conflicts_with = "only")]
     write_docs: bool,
-    /// Write the two documents anew from rows that `--json` wrote, and measure nothing.
+    /// Write these documents anew from rows that `--json` wrote, and measure nothing.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "json", "write_docs"])]
     docs_from: Option<PathBuf>,
     /// Write tests/ticks.toml anew: the counts that must not rise.
@@ -72,11 +73,16 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     }
     let group = |make: Group| row::ALL.iter().any(|promise| wanted(promise.id) && promise.group == make);
     let mut measured = Vec::new();
-    if group(Group::Guest) {
+    if group(Group::Guest) || group(Group::Growth) {
         for packages in [setup::need::IMAGE, setup::need::BOCHS] {
             setup::packages(packages)?;
         }
+    }
+    if group(Group::Guest) {
         measured.extend(step("K rows, in the machine", || guest::measure(args.toolchain, args.traces.as_deref()))?);
+    }
+    if group(Group::Growth) {
+        measured.extend(step("N rows, how cost grows", || growth::measure(args.toolchain))?);
     }
     if group(Group::Linux) {
         measured.extend(step("K11, Linux with and without", || linux::measure(args.toolchain))?);
@@ -120,6 +126,8 @@ fn is_meant(only: &str, id: &str) -> bool {
 pub enum Group {
     /// The guests that time themselves.
     Guest,
+    /// A guest on systems of more and more.
+    Growth,
     /// Linux, with and without Faultline.
     Linux,
     /// Nothing: the kernel's file and its sources are looked at.

@@ -31,6 +31,7 @@ const GUESTS: &[(&str, Source)] = &[
     ("touch-forever", Source::Ours(ours::FOREVER)),
     ("bench", Source::Ours(ours::BENCH)),
     ("bench-runs", Source::Ours(ours::BENCH_RUNS)),
+    ("growth", Source::Ours(ours::GROWTH)),
     ("touch-liar", Source::Ours(ours::LIAR)),
     ("work-fill", Source::Ours(ours::WORK_FILL)),
     ("work-noise", Source::Ours(ours::WORK_NOISE)),

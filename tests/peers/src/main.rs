@@ -1,9 +1,10 @@
 //! Parts of the hot path beside libraries that do the same: each is a case that runs N times.
 //!
 //! `peers run CASE N` runs a case, for callgrind: the difference of two N is what one takes. `peers time CASE` measures
-//! it by the clock, in nanoseconds. `peers picture ROWS.json OUT.svg` draws all rows. `peers list` names the cases.
+//! it by the clock, in nanoseconds. `peers picture ROWS.json OUT.svg` draws all rows, `peers growth` those that are series. `peers list` names the cases.
 
 mod fault;
+mod growth;
 mod picture;
 mod slots;
 mod tables;
@@ -48,8 +49,11 @@ fn main() -> anyhow::Result<()> {
             let _ = case(name)?(times.parse::<usize>()?.min(MOST));
         }
         ["time", name] => println!("{:.3}", time(case(name)?)),
+        ["growth", rows, out] => growth::draw(Path::new(rows), Path::new(out))?,
         ["picture", rows, out] => picture::draw(Path::new(rows), Path::new(out))?,
-        _ => anyhow::bail!("usage: peers list | run CASE N | time CASE | picture ROWS.json OUT.svg"),
+        _ => anyhow::bail!(
+            "usage: peers list | run CASE N | time CASE | picture ROWS.json OUT.svg | growth ROWS.json OUT.svg"
+        ),
     }
     Ok(())
 }

@@ -19,9 +19,12 @@ const LEFT: i32 = 320;
 const RIGHT: i32 = WIDTH - 90;
 const BAR: i32 = 16;
 const STEP: i32 = 22;
-const OURS: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
-const THEIRS: RGBColor = RGBColor(0xb8, 0xbe, 0xc6);
-const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
+/// The colour of what is ours.
+pub const OURS: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
+/// The colour of everybody else.
+pub const THEIRS: RGBColor = RGBColor(0xb8, 0xbe, 0xc6);
+/// The colour of text.
+pub const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 /// Exit, message, pager, decode, install, entry: told apart by everybody's eyes.
 const STAGES: [(&str, RGBColor); 6] = [
     ("exit", RGBColor(0x33, 0x22, 0x88)),
@@ -32,7 +35,8 @@ const STAGES: [(&str, RGBColor); 6] = [
     ("entry", RGBColor(0x44, 0xaa, 0x99)),
 ];
 
-type Sheet<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+/// What is drawn on.
+pub type Sheet<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 /// Draws the rows of the file `rows` to `out`.
 ///
@@ -122,7 +126,11 @@ fn bar(sheet: &Sheet<'_>, (from, to): (i32, i32), y: i32, colour: RGBColor) -> a
     sheet.draw(&Rectangle::new([(from, y), (to, y + BAR)], colour.filled())).map_err(broken)
 }
 
-fn text(sheet: &Sheet<'_>, text: &str, at: (i32, i32), size: i32, side: HPos) -> anyhow::Result<()> {
+/// Writes `text` so that it begins, ends or has its middle at a place.
+///
+/// # Errors
+/// The drawing's.
+pub fn text(sheet: &Sheet<'_>, text: &str, at: (i32, i32), size: i32, side: HPos) -> anyhow::Result<()> {
     let style = ("sans-serif", size).into_font().color(&INK).pos(Pos::new(side, VPos::Top));
     sheet.draw_text(text, &style, at).map_err(broken)
 }
@@ -140,6 +148,7 @@ fn grouped(number: f64) -> String {
     text
 }
 
-fn broken(error: impl std::fmt::Display) -> anyhow::Error {
+/// An error of the drawing.
+pub fn broken(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow::anyhow!("the picture cannot be drawn: {error}")
 }

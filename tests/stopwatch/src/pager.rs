@@ -1,13 +1,11 @@
 //! The pager: vmm-mm's own answers everywhere but in the ranges of [`plan`].
 
-use crate::plan;
+use crate::{PAGER, plan};
 use ipc_proto::fault::{Fault, FaultReply, Origin, TopUp};
 use ipc_proto::grant::{Gfn, Grant, Level, MemType, Pfn, Rights, SeenBy};
 use ipc_proto::memop::{Harvest, MemOp};
 use rt::{Received, Task};
-use spin::Mutex;
 use vmm_mm::policy::Chosen;
-use vmm_mm::serve::Pager;
 use vmm_mm::shares::shares;
 use vmm_mm::task::{self, Machine};
 
@@ -15,9 +13,6 @@ use vmm_mm::task::{self, Machine};
 const OWN: u64 = ((plan::END - plan::SINGLE) >> 12) + LARGE;
 /// Frames of a large page.
 const LARGE: u64 = Level::Large.frames();
-
-/// Too large for the stack. Locked once, by the only thread, for as long as the server lives.
-static PAGER: Mutex<Pager> = Mutex::new(Pager::empty());
 
 /// What belongs to the ranges.
 struct Ranges {

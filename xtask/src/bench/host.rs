@@ -68,12 +68,12 @@ fn program() -> anyhow::Result<PathBuf> {
     Ok(target.join("release/peers"))
 }
 
-/// Draws the picture of `rows`.
+/// Draws a picture of `rows`: `picture`, all of them, or `growth`, those that are series.
 ///
 /// # Errors
 /// What keeps it from being drawn.
-pub fn picture(rows: &Path, out: &Path) -> anyhow::Result<()> {
-    output(Command::new(program()?).arg("picture").args([rows, out])).map(|_| ())
+pub fn picture(what: &str, rows: &Path, out: &Path) -> anyhow::Result<()> {
+    output(Command::new(program()?).arg(what).args([rows, out])).map(|_| ())
 }
 
 /// The program of `tests/peers`.

@@ -24,7 +24,7 @@ pub fn measure(toolchain: ToolchainChoice) -> anyhow::Result<Vec<(&'static str, 
         ("size-data", Measured::of((data + bss) as f64, how)),
         (
             "size-lines",
-            Measured::of(lines, "Rust and assembly with comments and without tests, by `cargo xtask check`"),
+            Measured::of(lines, "Rust and assembly without comments, empty lines and tests, by `cargo xtask check`"),
         ),
     ])
 }

@@ -46,6 +46,8 @@ pub const FOREVER: Program = Program { name: "touch-forever", form: Form::Flat }
 pub const BENCH: Program = Program { name: "bench", form: Form::Flat };
 /// Times faults that the pager of `tests/stopwatch` answers.
 pub const BENCH_RUNS: Program = Program { name: "bench-runs", form: Form::Flat };
+/// Times first touches all over its address space.
+pub const GROWTH: Program = Program { name: "growth", form: Form::Flat };
 /// Prints what only the system may print.
 pub const LIAR: Program = Program { name: "touch-liar", form: Form::Flat };
 /// Fills memory and reads it again.

@@ -1,6 +1,6 @@
 //! Ours: `ukernel::ept` for the walk and the entry alone, `ukernel::grant` with every check that a grant gets.
 
-use super::{FIRST, FRAMES, TABLES, first_pages, page};
+use super::{Arena, FIRST, FRAMES, TABLES, first_pages, page};
 use crate::{MOST, repeat};
 use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Level, MemType, Pfn, Rights, SeenBy};
 use spin::Mutex;
@@ -16,12 +16,16 @@ const PAGER: u8 = 2;
 /// The first frame that is granted.
 const GRANTED: u64 = 1024;
 
-/// Tables by frame number.
-struct Memory(Box<[Table]>);
+/// Tables in an arena, by an offset from where it begins, as the kernel and the peers reach them.
+struct Memory {
+    base: u64,
+}
 
 impl TableMemory for Memory {
+    #[inline(always)]
     fn table(&self, pfn: Pfn) -> &Table {
-        &self.0[pfn.0 as usize]
+        // SAFETY: only frames of the arena are named, which lives for ever and which nobody else uses.
+        unsafe { &*((self.base + (pfn.0 << 12)) as *const Table) }
     }
 }
 
@@ -34,7 +38,8 @@ struct Vm {
 
 impl Vm {
     fn new() -> Self {
-        let entries: Vec<AtomicU64> = (0..FrameTable::words(GRANTED as usize + 2 * MOST)).map(|_| AtomicU64::new(0)).collect();
+        let entries: Vec<AtomicU64> =
+            (0..FrameTable::words(GRANTED as usize + 2 * MOST)).map(|_| AtomicU64::new(0)).collect();
         let frames = FrameTable::new(entries.leak());
         frames.assign_root(Pfn(0), 0);
         let mut pool = Pool::default();
@@ -43,7 +48,7 @@ impl Vm {
             frames.donate(Pfn(pfn), &mut pool, 0);
         }
         (GRANTED..frames.len() as u64).for_each(|pfn| frames.assign(Pfn(pfn), PAGER));
-        let memory = Memory((0..FRAMES).map(|_| [const { AtomicU64::new(0) }; 512]).collect());
+        let memory = Memory { base: Arena::new().base() };
         let vm = Self { memory, frames, pool: Mutex::new(pool) };
         for page in first_pages() {
             assert!(vm.install(claim(page, GRANTED)));

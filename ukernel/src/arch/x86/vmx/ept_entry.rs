@@ -43,7 +43,8 @@ impl Format for EptFormat {
 
     #[inline(always)]
     fn next(entry: u64) -> Option<Pfn> {
-        (entry & (RIGHTS | LARGE) == RIGHTS).then_some(Pfn((entry & ADDRESS) >> 12))
+        // The lowest byte of a table's entry is `table`'s, whatever the CPU noted beside it; a leaf's has `IGNORE_PAT`.
+        (entry as u8 == RIGHTS as u8).then_some(Pfn(entry >> 12))
     }
 
     #[inline(always)]
