@@ -18,8 +18,6 @@ use ipc_proto::fault::{Fault, FaultReply, Origin};
 use ipc_proto::manifest::{MAX_VCPUS, MAX_VMS};
 use ipc_proto::refused::DenyReason;
 
-/// With fewer free frames than this, reclaim begins although no fault waits.
-const LOW: u64 = 16;
 /// With fewer free frames than this, reclaim goes on when no fault waits any more.
 pub const ENOUGH: u64 = 64;
 
@@ -188,15 +186,6 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
             // They come back, and are denied.
             self.backing.vms[self.vm].exhausted = true;
             self.go_on(|fault| fault.vm == vm);
-        }
-    }
-
-    /// A fault was answered, and few frames are left: some are taken back before one has to wait.
-    pub fn look_ahead(&mut self, vm: u16) {
-        if self.pool.left() < LOW && self.backing.jobs.is_empty() {
-            self.backing.jobs.behind = Some(vm);
-            let now = self.machine.now();
-            self.machine.wake_at(now);
         }
     }
 

@@ -267,8 +267,6 @@ impl Pager {
         }
         if answer == Err(DenyReason::OutOfMemory) && policy.duties().overcommit == Overcommit::Yes {
             answer = mmu.starved(fault, slots, policy, advice, stats);
-        } else if policy.duties().overcommit == Overcommit::Yes {
-            mmu.look_ahead(fault.vm);
         }
         history.note(fault, page_fault.slot, answer.ok().map(|(result, _)| result));
         match answer {

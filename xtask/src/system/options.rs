@@ -16,16 +16,18 @@ enum Allowed {
     Text,
 }
 
+/// What options of the policy begin with.
+const OF_POLICY: &str = "policy.";
+/// The policy of a pager to which none is named.
+const DEFAULT: &str = "demand";
+
 /// The options of the servers of this repository.
 const KNOWN: &[(&str, &[(&str, Allowed)])] = &[
     (
         "vmm-mm",
         &[
             ("policy", Allowed::Word(policy::Chosen::NAMES)),
-            ("policy.window", Allowed::Number(512)),
-            ("policy.nx_huge", Allowed::Word(&["on", "off"])),
-            ("policy.page", Allowed::Word(&["2m", "1g"])),
-            ("policy.ticks", Allowed::Number(i64::MAX as u64)),
+            ("policy.", Allowed::Text),
             ("image.", Allowed::Text),
             ("frames.", Allowed::Number(u32::MAX as u64)),
             ("dirty", Allowed::Word(dirty::Way::NAMES)),
@@ -48,7 +50,33 @@ pub fn read(section: &Section<'_>, image: &str) -> anyhow::Result<Vec<Setting>> 
         };
         allowed.check(section, setting)?;
     }
+    if known.iter().any(|(key, _)| *key == OF_POLICY) {
+        of_policy(section, &settings)?;
+    }
     Ok(settings)
+}
+
+/// The options `policy.X` are those of the policy that is chosen, and it is the policy itself that knows them.
+fn of_policy(section: &Section<'_>, settings: &[Setting]) -> anyhow::Result<()> {
+    let name = settings.iter().find(|setting| setting.key == "policy").map_or(DEFAULT, |setting| &setting.value);
+    let Some(mut policy) = policy::Chosen::by_name(name) else { return Ok(()) };
+    for setting in settings {
+        let Some(key) = setting.key.strip_prefix(OF_POLICY) else { continue };
+        let options = policy.options();
+        match policy.set(key, &setting.value) {
+            Ok(()) => {}
+            Err(policy::Refusal::BadValue) => {
+                let allowed = options.iter().find(|(known, _)| *known == key).map_or("", |(_, allowed)| *allowed);
+                return Err(section.wrong(&setting.key, &format!("\"{}\"", setting.value), allowed));
+            }
+            Err(policy::Refusal::UnknownOption) => {
+                let known: Vec<String> = options.iter().map(|(known, _)| format!("{OF_POLICY}{known}")).collect();
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                return Err(section.wrong(&setting.key, &format!("policy {name} has no such option"), &known));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether `key` is the known one, or one of those that begin with it: a known key that ends with a dot.

@@ -85,20 +85,19 @@ fn every_kind_of_mistake_is_refused() {
         ("0x3f8-0x3ff", "0x3ff-0x3f8", "0x3f8-0x3ff"),
         ("server = \"vcpu\"", "server = \"nobody\"", "vmm-mm, vcpu"),
         ("pager = \"vmm-mm\"", "pager = \"nobody\"", "vmm-mm, vcpu"),
-        ("protocol = \"flat\"", "shadow = \"nobody\"", "vmm-mm, vcpu"),
-        ("protocol = \"flat\"", "shadow = \"vmm-mm\"", "no VM's pager"),
-        ("[vm.guest]\npager = \"vmm-mm\"", "[vm.guest]\nshadow = \"vmm-mm\"", "beside a pager"),
-        (
-            "[vm.guest]",
-            "[task.s]\nimage = \"vcpu\"\nmemory = \"guests\"\n[vm.guest]\nshadow = \"s\"",
-            "higher priority",
-        ),
         ("protocol = \"flat\"", "protocol = \"elf\"", "linux, multiboot, flat"),
         ("kernel = \"touch\"", "", "missing"),
         ("cmdline = \"one two\"", "cmdline = 3", "text in quotes"),
         ("[vm.guest]", "[vm.guest]\nvcpus = 9", "1 to 4"),
         ("supervisor = true", "modules = [\"nothing\"]", "no boot module"),
         ("policy = \"demand\"", "policy = \"demant\"", "allowed: demand"),
+        ("policy = \"demand\"", "policy = \"fault-around\"\noptions.\"policy.window\" = 513", "from 1 to 512"),
+        ("policy = \"demand\"", "policy = \"demand\"\noptions.\"policy.window\" = 5", "allowed: none"),
+        (
+            "policy = \"demand\"",
+            "policy = \"huge\"\noptions.\"policy.window\" = 5",
+            "allowed: policy.nx_huge, policy.page",
+        ),
         ("policy = \"demand\"", "polisy = \"demand\"", "allowed: policy"),
         ("poll_ms = 20", "poll_ms = \"often\"", "1 to 1000"),
         ("name = \"good\"", "nome = \"good\"", "name, about, log"),
@@ -106,17 +105,6 @@ fn every_kind_of_mistake_is_refused() {
         let message = refusal(from, to);
         assert!(message.contains(says), "{message}: says {says}");
     }
-}
-
-#[test]
-fn a_shadow_has_frames_for_the_guests_that_it_is_asked_about() {
-    let mut table: Table = GOOD.parse().expect("TOML");
-    set::apply(&mut table, "shadow=c").expect("a pager in C");
-    let system = read("boot/good.toml", &table).expect("good");
-    let (_, shadow) = system.manifest.task("shadow").expect("the shadow");
-    assert_eq!((shadow.frames, shadow.priority, shadow.image.as_str()), ((64 + 8) * 256, 2, "pager-c"));
-    assert_eq!(system.manifest.vms[0].shadow.as_deref(), Some("shadow"));
-    assert_eq!(system.manifest.vms[0].pager.as_deref(), Some("vmm-mm"));
 }
 
 #[test]

@@ -5,8 +5,10 @@ mod drill;
 mod guests;
 mod linux;
 mod machines;
+mod overcommit;
 mod pagers;
 mod pipeline;
+mod policies;
 mod rogue;
 mod shadow;
 mod stops;
@@ -29,6 +31,7 @@ pub const ALL: &[Promise] = &[
     Promise { name: "two_pagers::two_guests_run_side_by_side_on_pagers_of_their_own", check: two_pagers::side_by_side },
     Promise { name: "shadow::the_pager_in_c_decides_alike_while_linux_boots", check: shadow::in_c },
     Promise { name: "shadow::what_a_second_pager_does_is_nothing_to_the_guest", check: shadow::harmless },
+    Promise { name: "overcommit::linux_checks_its_memory_in_half_of_it", check: overcommit::linux },
     Promise { name: "linux::a_person_at_the_console_has_a_shell", check: linux::shell },
     Promise { name: "guests::memtest_shows_its_screen", check: guests::memtest },
     Promise { name: "guests::a_multiboot_kernel_finds_memory_map_and_module", check: guests::multiboot },
@@ -43,6 +46,8 @@ pub const ALL: &[Promise] = &[
     Promise { name: "pipeline::a_private_page_is_the_guests_alone", check: pipeline::private },
     Promise { name: "pagers::a_guest_cannot_tell_the_pager_in_c_from_ours", check: pagers::in_c },
     Promise { name: "two_pagers::one_that_stops_holds_up_its_vm_alone", check: two_pagers::one_stops },
+    Promise { name: "policies::the_kit_passes_under_every_one", check: policies::kit },
+    Promise { name: "overcommit::a_page_goes_and_comes_again_for_little", check: overcommit::cost },
     Promise { name: "rogue::a_server_reaches_only_what_it_was_given", check: rogue::stopped },
     Promise { name: "ticks::none_is_more_than_recorded", check: ticks::recorded },
     Promise { name: "stops::a_triple_fault_ends_the_vm_with_its_registers", check: stops::triple_fault },

@@ -18,6 +18,7 @@ impl Default for FaultAround {
 
 impl Policy for FaultAround {
     const NAME: &'static str = "fault-around";
+    const OPTIONS: &'static [(&'static str, &'static str)] = &[("window", "a whole number from 1 to 512")];
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), Refusal> {
         match (key, value.parse()) {

@@ -2,25 +2,9 @@
 //!
 //! A policy sees what happened, never tables or frames, so it cannot map what is not there or take what is in use.
 
-mod clock;
-mod demand;
-mod eager;
-mod fault_around;
-mod huge;
-mod share;
-mod stride;
 mod view;
-mod wss;
 
-pub use clock::Clock;
-pub use demand::Demand;
-pub use eager::Eager;
-pub use fault_around::FaultAround;
-pub use huge::Huge;
-pub use share::Share;
-pub use stride::Stride;
 pub use view::{Begins, Bits, Duties, Looks, Overcommit, Purpose, Verdict, View, ZeroPages};
-pub use wss::Wss;
 
 use crate::fault::PageFault;
 use ipc_proto::grant::Level;
@@ -33,6 +17,9 @@ pub trait Policy {
 
     /// Whether every fault gets its page alone, [`Advice::THE_PAGE`]: for the first touch of one [`Self::advise`] is not even called.
     const ONE_PAGE: bool = false;
+
+    /// Its options, and what each may be, for people: who names a wrong one is told.
+    const OPTIONS: &'static [(&'static str, &'static str)] = &[];
 
     /// An option of the manifest, `policy.KEY = VALUE`.
     ///
@@ -135,7 +122,10 @@ pub enum Refusal {
 }
 
 macro_rules! policies {
-    ($($policy:ident = $new:expr;)*) => {
+    ($($file:ident::$policy:ident = $new:expr;)*) => {
+        $(mod $file;
+        pub use $file::$policy;)*
+
         /// The policy that the manifest picked.
         #[expect(clippy::large_enum_variant, reason = "there is one, and no heap to put it on")]
         #[derive(Debug)]
@@ -170,6 +160,14 @@ macro_rules! policies {
             pub const fn maps_one_page(&self) -> bool {
                 match self {
                     $(Self::$policy(_) => $policy::ONE_PAGE,)*
+                }
+            }
+
+            /// See [`Policy::OPTIONS`].
+            #[must_use]
+            pub const fn options(&self) -> &'static [(&'static str, &'static str)] {
+                match self {
+                    $(Self::$policy(_) => $policy::OPTIONS,)*
                 }
             }
 
@@ -240,15 +238,16 @@ macro_rules! policies {
     };
 }
 
+// Every policy: its file, its type, and how it is made. Nothing else names it.
 policies! {
-    Demand = Demand;
-    FaultAround = FaultAround::default();
-    Eager = Eager;
-    Huge = Huge::default();
-    Stride = Stride::default();
-    Clock = Clock;
-    Share = Share::default();
-    Wss = Wss::default();
+    demand::Demand = Demand;
+    fault_around::FaultAround = FaultAround::default();
+    eager::Eager = Eager;
+    huge::Huge = Huge::default();
+    stride::Stride = Stride::default();
+    clock::Clock = Clock;
+    share::Share = Share::default();
+    wss::Wss = Wss::default();
 }
 
 /// The number in `value`, if it is one of `allowed`.

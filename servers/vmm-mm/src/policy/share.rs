@@ -19,6 +19,7 @@ impl Default for Share {
 
 impl Policy for Share {
     const NAME: &'static str = "share";
+    const OPTIONS: &'static [(&'static str, &'static str)] = &[("ticks", "a whole number from 1 on")];
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), Refusal> {
         match key {

@@ -48,6 +48,7 @@ impl Stream {
 
 impl Policy for Stride {
     const NAME: &'static str = "stride";
+    const OPTIONS: &'static [(&'static str, &'static str)] = &[("window", "a whole number from 1 to 512")];
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), Refusal> {
         match key {

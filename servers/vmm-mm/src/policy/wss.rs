@@ -47,6 +47,7 @@ impl Default for Wss {
 impl Policy for Wss {
     const NAME: &'static str = "wss";
     const ONE_PAGE: bool = true;
+    const OPTIONS: &'static [(&'static str, &'static str)] = &[("ticks", "a whole number from 1 on")];
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), Refusal> {
         match key {

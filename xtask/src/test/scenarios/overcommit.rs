@@ -1,0 +1,44 @@
+//! Guests that are larger than their frames.
+
+use crate::status::Status;
+use crate::test::promise::{Bench, Length};
+use crate::test::trial::Trial;
+
+/// Ticks that taking a page back and bringing it again may take, with all that the fault needs besides.
+const TICKS_A_PAGE: u64 = 12_000;
+
+/// Linux fills and verifies its pattern in fewer frames than it has pages, and powers off; the summary says what it cost.
+pub fn linux(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    let trial = Trial::of("linux-overcommit").within(1800);
+    let trial = match bench.length {
+        Length::Short => trial.set("vm.memory=128 MiB").set("task.vmm-mm.memory=64 MiB"),
+        Length::Full => trial,
+    };
+    let seen = trial.run(bench, name)?;
+    seen.ends(Status::Done)?.shows("checksum pass 1 ok ")?.shows("checksum pass 2 ok ")?;
+    seen.shows("init: all checks passed")?.ledger_matches()?;
+    let figure = |key: &str| seen.figure(&format!("servers.vmm-mm.{key}"));
+    let (evictions, refaults, bytes) = (figure("evictions")?, figure("decompressions")?, figure("compressed_bytes")?);
+    seen.holds(evictions > 1000 && refaults > 1000, "a guest larger than its frames has pages taken back, and again")?;
+    let packed = figure("compressions")?;
+    seen.holds(bytes * 2 < packed * 4096, &format!("{packed} pages should need less than half, not {bytes} bytes"))?;
+    let ticks = seen.figure("ticks")?;
+    Ok(format!("{evictions} evictions, {refaults} refaults, {bytes} compressed bytes of {packed} pages, {ticks} ticks"))
+}
+
+/// What it costs to take a page back and to bring it again: a guest that does nothing else, beside one with frames enough.
+pub fn cost(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    let run = |set: &[&str], kind: &str| {
+        let trial = Trial::of("work").set("policy=clock").within(300);
+        let seen = set.iter().fold(trial, |trial, set| trial.set(set)).run(bench, &format!("{name}.{kind}"))?;
+        seen.ends(Status::Done)?.ledger_matches()?;
+        anyhow::Ok((seen.number_after("ticks=")?, seen))
+    };
+    let (enough, _) = run(&[], "enough")?;
+    let (few, seen) = run(&["task.vmm-mm.memory=12 MiB"], "few")?;
+    let evictions = seen.figure("servers.vmm-mm.evictions")?;
+    seen.holds(evictions > 20_000, &format!("every pass should take everything back, not {evictions} pages"))?;
+    let each = (few - enough) / evictions;
+    seen.holds(each <= TICKS_A_PAGE, &format!("a page should cost {TICKS_A_PAGE} ticks at most, not {each}"))?;
+    Ok(format!("{each} ticks for each of {evictions} pages that went and came again"))
+}
