@@ -16,7 +16,7 @@ const BETWEEN: &[(&str, &str)] = &[
     ("K1", "two system calls with their stubs, which give every register up, and two changes of address space"),
     (
         "K2",
-        "thirty registers pushed and popped, four VMREADs, and two ring crossings are the half of it; the other half is \
+        "thirty registers pushed and popped, five VMREADs, and two ring crossings are the half of it; the other half is \
             finding the vCPU, the thread and the VM by their numbers, each with its bound checked",
     ),
     ("K3", "the pager's own ninety instructions and the checks of the grant"),
