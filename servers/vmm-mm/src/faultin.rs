@@ -72,8 +72,11 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
             }
             (Content::Packed(place), _) => return self.unpack(slot, offset, place),
             (Content::Nothing, Some(image)) => self.fill_from_image(slot, offset, image, Tried::of(fault)),
-            (Content::Nothing, None) if zero == ZeroPages::Shared && !fault.write() => self.share_zero(slot, offset),
             (Content::Nothing, None) => {
+                let shared = zero == ZeroPages::Shared && !fault.write();
+                if shared && self.share_zero(slot, offset).is_ok() {
+                    return Ok(slot.tree.page(offset, self.machine));
+                }
                 let done = slot.tree.back(offset, self.pool, self.machine);
                 self.counts.pages_filled += u64::from(done.is_ok());
                 done.map(|_| ())

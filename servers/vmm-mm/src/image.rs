@@ -66,32 +66,28 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
                 slot.tree.set(offset, Content::Own(frame.into_index()), *machine);
                 return Ok(());
             };
-            return self.share_new(slot, (offset, image, key), frame);
+            self.share_new(slot, (offset, image, key), frame);
+            return Ok(());
         };
         backing.shares.join(frame, pool, *machine)?;
         slot.tree.set(offset, Content::Shared(frame), *machine);
         Ok(())
     }
 
-    /// The frame, just read from the module, is for every page that only reads it.
-    fn share_new(
-        &mut self,
-        slot: &mut MemSlot,
-        (offset, image, key): (u64, u8, u32),
-        frame: Frame,
-    ) -> Result<(), OutOfFrames> {
+    /// The frame, just read from the module, is for every page that only reads it; without room to note that, for this one.
+    fn share_new(&mut self, slot: &mut MemSlot, (offset, image, key): (u64, u8, u32), frame: Frame) {
         let Self { vm, pool, backing, machine, .. } = self;
         let pages = &mut backing.vms[*vm].images[usize::from(image) % MAX_MODULES];
         let index = frame.index();
         let known = pages.set(key, index + 1, pool, *machine);
-        if known.and_then(|()| backing.shares.join(index, pool, *machine)).is_err() {
+        let content = if known.and_then(|()| backing.shares.join(index, pool, *machine)).is_ok() {
+            Content::Shared(index)
+        } else {
             // Its entry may be there: then no frame is needed to empty it.
             let _ = pages.set(key, 0, pool, *machine);
-            pool.release(frame, *machine);
-            return Err(OutOfFrames);
-        }
-        slot.tree.set(offset, Content::Shared(frame.into_index()), *machine);
-        Ok(())
+            Content::Own(frame.into_index())
+        };
+        slot.tree.set(offset, content, *machine);
     }
 }
 

@@ -119,7 +119,7 @@ pub struct Pool {
     free_count: u32,
     /// Frames that slots have been promised.
     promised: u64,
-    /// Frames given to the kernel for good.
+    /// Frames given away: to the kernel for good, and for what is kept of pages.
     donated: u64,
 }
 
@@ -359,9 +359,15 @@ impl Pool {
         self.free = index + 1;
     }
 
-    /// Up to `most` neighbouring frames for the kernel; `None` when no frame is left.
-    pub fn take_run(&mut self, most: u16, memory: &mut impl Memory) -> Option<Run> {
-        let (first, count) = self.take_dirty(u32::from(most), memory)?;
+    /// Up to `most` neighbouring frames for the kernel, that nobody has been promised, or `needed` ones whatever was
+    /// promised; `None` when there are none.
+    pub fn take_run(&mut self, most: u16, needed: u16, memory: &mut impl Memory) -> Option<Run> {
+        let allowed = u64::from(most).min(self.spare().max(u64::from(needed)));
+        if allowed == 0 {
+            return None;
+        }
+        // At most `most`.
+        let (first, count) = self.take_dirty(allowed as u32, memory)?;
         self.donated += u64::from(count);
         // `count` is at most `most`.
         Some(Run { first, count: count as u16 })
@@ -374,7 +380,7 @@ impl Pool {
         small + u64::from(self.large_count) * u64::from(LARGE)
     }
 
-    /// Frames that were given to the kernel.
+    /// Frames that were given to the kernel, or keep what is known of pages.
     #[must_use]
     pub const fn donated(&self) -> u64 {
         self.donated

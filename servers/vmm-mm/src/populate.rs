@@ -67,7 +67,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
     pub fn map(&mut self, grant: &Grant) -> Result<u64, Refused> {
         match self.machine.map(self.vm, grant) {
             Err(Refused::NoTables) => {
-                let run = self.pool.take_run(TABLES_BATCH, self.machine).ok_or(Refused::NoTables)?;
+                let run = self.pool.take_run(TABLES_BATCH, TABLES_BATCH, self.machine).ok_or(Refused::NoTables)?;
                 self.counts.tables_given += u64::from(run.count);
                 self.machine.donate(self.vm, self.first_pfn + u64::from(run.first), u64::from(run.count))?;
                 self.machine.map(self.vm, grant)

@@ -1,6 +1,7 @@
 //! The pager: receive, resolve, reply. Here a fault's stages are put together and its answer becomes words.
 
 mod deny;
+mod tables;
 
 use crate::backing::Backing;
 use crate::dirty::Way;
@@ -26,6 +27,7 @@ use ipc_proto::manifest::{MAX_VCPUS, MAX_VMS};
 use ipc_proto::refused::{DenyReason, Refused};
 use ipc_proto::slot::{SlotId, Space};
 use ipc_proto::words::Words;
+use tables::needed;
 
 /// With fewer table frames left than this in a VM's pool, a reply brings more. One fault needs three at most.
 pub const TABLES_LOW: u16 = 8;
@@ -228,7 +230,7 @@ impl Pager {
         // They are the words of a fault.
         let Ok(fault) = Fault::from_words(words) else { return };
         let top_up =
-            if fault.tables_left < TABLES_LOW { self.top_up(fault.vm, fault.tables_left, machine) } else { NOTHING };
+            if fault.tables_left < TABLES_LOW { self.top_up(&fault, needed(&fault), machine) } else { NOTHING };
         let touched = match advice {
             Advice { around, level: Level::Page, stride: 0, zero: ZeroPages::Own } => {
                 self.first_touch_around(&fault, around, machine)
@@ -285,21 +287,6 @@ impl Pager {
         }
     }
 
-    /// Table frames for the VM's pool, to go with the reply, as the word that they are there.
-    #[cold]
-    #[inline(never)]
-    fn top_up(&mut self, number: u16, tables_left: u16, memory: &mut impl Memory) -> u64 {
-        let Some(vm) = self.vms.get_mut(usize::from(number)) else { return NOTHING };
-        let Some(run) = vm.pool.take_run(TABLES_BATCH, memory) else {
-            if tables_left == 0 {
-                log::warn!("vm {number}: its table pool is empty and no frame is left to fill it");
-            }
-            return NOTHING;
-        };
-        vm.stats.tables_given += u64::from(run.count);
-        TopUp { first: self.first_pfn + u64::from(run.first), count: run.count }.to_word()
-    }
-
     /// The words that answer `fault` when the kernel has refused the reply before. A stale reply is tried again, one
     /// that lacked table frames brings some, and any other is a mistake of ours: the guest is told, and goes no
     /// further. Table frames that the refused reply brought are the kernel's already: it takes them first.
@@ -315,7 +302,7 @@ impl Pager {
         match refused {
             Refused::Stale => alone(FaultReply::Retry),
             Refused::NoTables if fault.tables_left < TABLES_LOW => {
-                let top_up = self.top_up(fault.vm, fault.tables_left, memory);
+                let top_up = self.top_up(fault, TABLES_BATCH, memory);
                 let reply = match top_up {
                     NOTHING => FaultReply::Deny(out_of_memory(fault.vm, fault.vcpu, fault.gpa)),
                     _ => FaultReply::Retry,

@@ -62,7 +62,7 @@ impl Sparse {
 }
 
 fn new(pool: &mut Pool, memory: &mut impl Memory) -> Result<u32, OutOfFrames> {
-    pool.take_zeroed(memory).map(Frame::into_index).ok_or(OutOfFrames)
+    pool.take_spare(memory).map(Frame::into_index).ok_or(OutOfFrames)
 }
 
 /// Gives a frame and the `levels` below it back.
@@ -71,7 +71,7 @@ fn drain(entry: u32, levels: u32, pool: &mut Pool, memory: &mut impl Memory) {
     if let Some(below) = levels.checked_sub(1) {
         (0..WORDS).for_each(|place| drain(memory.word(frame, place), below, pool, memory));
     }
-    pool.release(Frame::from_index(frame), memory);
+    pool.release_spare(Frame::from_index(frame), memory);
 }
 
 const fn index(key: u32, shift: u32) -> usize {

@@ -18,6 +18,19 @@ fn pages_that_are_only_read_share_one_frame_of_zeros() {
     guest.check();
 }
 
+/// What tells who shares what takes no frame that a page was promised: sharing ends first.
+#[test]
+fn sharing_takes_no_frame_that_was_promised() {
+    // 200 pages and the slot's node: all that there is.
+    let mut guest = Guest::new("share", 201, 200, NONE);
+    (0..200).for_each(|gfn| guest.read(gfn).expect("it was promised"));
+    guest.idle(40);
+    (0..200).for_each(|gfn| guest.write(gfn, Fill::Noise(gfn as u32)).expect("it was promised"));
+    guest.idle(40);
+    (0..200).for_each(|gfn| guest.read(gfn).expect("it has a frame"));
+    guest.check();
+}
+
 #[test]
 fn equal_pages_become_one_and_part_when_one_is_written() {
     let mut guest = Guest::new("share", 300, 100, NONE);

@@ -27,7 +27,8 @@ impl Default for Huge {
 
 impl Policy for Huge {
     const NAME: &'static str = "huge";
-    const OPTIONS: &'static [(&'static str, &'static str)] = &[("nx_huge", "on, off"), ("page", "2m, 1g"), ("ticks", "a whole number from 1 on")];
+    const OPTIONS: &'static [(&'static str, &'static str)] =
+        &[("nx_huge", "on, off"), ("page", "2m, 1g"), ("ticks", "a whole number from 1 on")];
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), Refusal> {
         if key == "ticks" {

@@ -1,6 +1,7 @@
-//! What slots have been promised.
+//! What slots have been promised, and what may be taken beside.
 
-use super::Pool;
+use super::{Frame, Pool};
+use crate::machine::Memory;
 
 impl Pool {
     /// Promises `frames` to a slot; false when that many are not to be had.
@@ -18,5 +19,24 @@ impl Pool {
     /// Takes back a promise of as many frames.
     pub fn unpromise(&mut self, frames: u64) {
         self.promised = self.promised.saturating_sub(frames);
+    }
+
+    /// Frames that are neither given away nor promised.
+    #[must_use]
+    pub fn spare(&self) -> u64 {
+        u64::from(self.total).saturating_sub(self.donated).saturating_sub(self.promised)
+    }
+
+    /// A frame full of zeros to keep something in that could be done without; `None` when all are promised.
+    pub fn take_spare(&mut self, memory: &mut impl Memory) -> Option<Frame> {
+        let frame = if self.spare() > 0 { self.take_zeroed(memory) } else { None };
+        self.donated += u64::from(frame.is_some());
+        frame
+    }
+
+    /// Takes such a frame back.
+    pub fn release_spare(&mut self, frame: Frame, memory: &mut impl Memory) {
+        self.donated -= 1;
+        self.release(frame, memory);
     }
 }

@@ -104,22 +104,34 @@ fn a_promise_is_kept_to_what_is_there() {
     assert!(!pool.promise(u64::MAX), "a sum that overflows is refused");
     assert!(pool.promise(40));
     pool.unpromise(40);
-    assert_eq!(pool.take_run(10, &mut machine).map(|run| run.count), Some(10));
+    assert_eq!(pool.take_run(10, 0, &mut machine).map(|run| run.count), Some(10));
     assert!(!pool.promise(40), "what the kernel has is not the pager's to promise");
     assert!(pool.promise(30));
 }
 
 #[test]
+fn what_is_promised_is_given_away_only_where_it_is_needed() {
+    let (mut pool, mut machine) = pool(20);
+    assert!(pool.promise(14));
+    let mut counts = |most, needed| pool.take_run(most, needed, &mut machine).map(|run| run.count);
+    assert_eq!((counts(4, 0), counts(4, 1), counts(4, 0)), (Some(4), Some(2), None));
+    assert_eq!(pool.take_spare(&mut machine), None, "what is kept of pages can be done without");
+    assert_eq!(pool.take_run(4, 3, &mut machine).map(|run| run.count), Some(3), "a fault cannot go without tables");
+    pool.unpromise(14);
+    assert!(!pool.promise(12) && pool.promise(11));
+}
+
+#[test]
 fn a_run_is_neighbours_and_leaves_for_good() {
     let (mut pool, mut machine) = pool(10);
-    let run = pool.take_run(4, &mut machine).expect("ten are there");
+    let run = pool.take_run(4, 0, &mut machine).expect("ten are there");
     assert_eq!((run.first, run.count), (6, 4), "from the end, so that pages go on getting neighbours");
     let frames: Vec<Frame> = (0..3).filter_map(|_| pool.take_zeroed(&mut machine)).collect();
     frames.into_iter().for_each(|frame| pool.release(frame, &mut machine));
-    let run = pool.take_run(4, &mut machine).expect("three are free");
+    let run = pool.take_run(4, 0, &mut machine).expect("three are free");
     assert_eq!((run.first, run.count), (0, 3), "what was given back first");
-    assert_eq!(pool.take_run(4, &mut machine).map(|run| (run.first, run.count)), Some((3, 3)));
-    assert_eq!((pool.take_run(4, &mut machine), pool.donated()), (None, 10));
+    assert_eq!(pool.take_run(4, 0, &mut machine).map(|run| (run.first, run.count)), Some((3, 3)));
+    assert_eq!((pool.take_run(4, 0, &mut machine), pool.donated()), (None, 10));
 }
 
 #[test]
@@ -186,7 +198,7 @@ proptest! {
                     let frame = out.swap_remove(which.index(out.len()));
                     pool.release(frame, &mut machine);
                 }
-                3 => if let Some(run) = pool.take_run(3, &mut machine) {
+                3 => if let Some(run) = pool.take_run(3, 0, &mut machine) {
                     for index in run.first..run.first + u32::from(run.count) {
                         prop_assert!(out.iter().all(|other| other.index() != index));
                         prop_assert!(gone.insert(index));

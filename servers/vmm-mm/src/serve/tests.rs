@@ -223,7 +223,7 @@ fn a_reply_that_lacked_tables_brings_some_and_is_not_tried_for_ever() {
     let enough = Fault { tables_left: TABLES_LOW, ..low };
     let words = pager.after_refusal(&enough, Refused::NoTables, &mut machine);
     assert_eq!(reply(&words), ClaimedReply::Deny(DenyReason::Internal));
-    while pager.vms[0].pool.take_run(1, &mut machine).is_some() {}
+    while pager.vms[0].pool.take_run(1, 1, &mut machine).is_some() {}
     let words = pager.after_refusal(&low, Refused::NoTables, &mut machine);
     assert_eq!(reply(&words), ClaimedReply::Deny(DenyReason::OutOfMemory));
 }

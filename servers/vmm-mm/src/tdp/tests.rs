@@ -130,7 +130,7 @@ fn without_frames_in_a_row_pages_are_small() {
     let pager = by_policy("huge", 700, &mut machine, &[(1, 0x200, 0x200, NONE)]);
     let mut vm = Vm { pager, machine };
     while vm.pager.vms[0].pool.left() > 300 {
-        assert!(vm.pager.vms[0].pool.take_run(1, &mut vm.machine).is_some());
+        assert!(vm.pager.vms[0].pool.take_run(1, 1, &mut vm.machine).is_some());
     }
     assert!(
         matches!(vm.touch(0x234, WRITE), ClaimedReply::Map(claim, 0) if claim.typed().is_ok_and(|grant| grant.level == Level::Page))
