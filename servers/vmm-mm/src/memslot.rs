@@ -4,12 +4,12 @@
 //! `kvm_memslots`. A change is asked with [`MemSlots::create`], [`MemSlots::check_move`] and the like: each checks
 //! everything before it changes anything.
 
+mod hot;
 mod sorted;
 
 use crate::level::BLOCK;
-use crate::machine::Memory;
-use crate::pool::Pool;
 use crate::store::{Block, Note, Page, Tree};
+use hot::HOT;
 use ipc_proto::grant::{Gfn, Rights, SeenBy};
 use ipc_proto::slot::{Slot, SlotFlags, SlotId, SlotRefused, Space};
 use sorted::Sorted;
@@ -184,14 +184,11 @@ pub const fn rights(flags: SlotFlags) -> Rights {
     if flags.contains(SlotFlags::READONLY) { Rights::READ.union(Rights::EXECUTE) } else { Rights::all() }
 }
 
-/// Blocks that are remembered.
-const HOT: usize = 16;
-
 /// The slots of one VM.
 pub struct MemSlots {
     spaces: [Sorted; 2],
-    /// Blocks of plain slots in the normal space, each at the place that its number says: the first touch of a page finds
-    /// it here without a slot and its tree. Forgotten with every change of a slot.
+    /// Blocks of plain slots in the normal space, each at the place that its number says. Forgotten with every change of
+    /// a slot.
     hot: [Block; HOT],
     /// One more than the last gfn that EPT can map.
     limit: u64,
@@ -232,30 +229,6 @@ impl MemSlots {
     #[inline]
     pub fn lookup(&mut self, space: Space, gfn: Gfn) -> Option<&mut MemSlot> {
         self.space_mut(space).lookup(gfn)
-    }
-
-    /// The block of `gfn`, in the normal space, if its pages can be touched without further thought: a plain slot holds it,
-    /// and it is no large page.
-    #[inline(always)]
-    pub fn block(&mut self, gfn: Gfn, pool: &mut Pool, memory: &mut impl Memory) -> Option<&Block> {
-        let place = (gfn.0 / BLOCK) as usize % HOT;
-        if !self.hot[place].holds(gfn) && !self.find_block(gfn, pool, memory) {
-            return None;
-        }
-        Some(&self.hot[place])
-    }
-
-    /// Puts the block of `gfn` into its place; false when there is none.
-    #[cold]
-    #[inline(never)]
-    fn find_block(&mut self, gfn: Gfn, pool: &mut Pool, memory: &mut impl Memory) -> bool {
-        let Some(slot) = self.lookup(Space::Normal, gfn) else { return false };
-        if !slot.is_plain() {
-            return false;
-        }
-        let Ok(Some(block)) = Tree::open_block(slot, gfn, pool, memory) else { return false };
-        self.hot[(gfn.0 / BLOCK) as usize % HOT] = block;
-        true
     }
 
     /// A slot is changed.

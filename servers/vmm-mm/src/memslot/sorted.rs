@@ -1,16 +1,20 @@
 //! The slots of one address space, sorted by gfn, and how the one that holds a gfn is found.
 //!
-//! Guest-physical memory up to the last slot's end is cut into equal *buckets*. The index says for each which slot can
-//! hold its first gfn and how many more begin in it; only among these the search goes on. The first gfns of the slots lie
-//! together, for the search to touch little memory.
+//! Guest-physical memory up to the last slot's end is cut into equal *buckets*, the more the more slots there are. The
+//! index says for each which slot can hold its first gfn and how many more begin in it: mostly none or one, so that the
+//! slot is known at once however many there are. Where many slots crowd into one bucket, all are searched, in nine steps.
+//! The first gfns of the slots lie together, for the search to touch little memory.
 
 use super::{MAX_SLOTS, MemSlot};
+use crate::store::Block;
 use heapless::Vec;
 use ipc_proto::grant::Gfn;
 use ipc_proto::slot::{SlotId, SlotRefused};
 
-/// Buckets of an index.
-const BUCKETS: usize = 512;
+/// Buckets for each slot, if they make a power of two.
+const FOR_EACH: usize = 8;
+/// Most buckets of an index.
+const BUCKETS: usize = FOR_EACH * MAX_SLOTS;
 
 /// The slots of one address space.
 pub(super) struct Sorted {
@@ -18,9 +22,12 @@ pub(super) struct Sorted {
     last_hit: Hit,
     /// log2 of the gfns in a bucket.
     shift: u32,
+    /// Of these, as many as the slots want are in use. What others say is of earlier slots: it is no more than a place.
     index: [Bucket; BUCKETS],
-    /// The first gfn of each slot, in their order.
+    /// The first gfn of each slot, in their order, and `u64::MAX` behind the last; read only when there is a slot.
     bases: [u64; MAX_SLOTS],
+    /// The block of each slot that was found last.
+    pub blocks: [Block; MAX_SLOTS],
 }
 
 /// Where the last gfn was found.
@@ -53,6 +60,7 @@ impl Sorted {
         shift: 0,
         index: [Bucket { slot: 0, more: 0 }; BUCKETS],
         bases: [0; MAX_SLOTS],
+        blocks: [Block::NONE; MAX_SLOTS],
     };
 
     /// How many there are.
@@ -70,9 +78,12 @@ impl Sorted {
         self.slots.iter()
     }
 
-    /// The slot of that number.
+    /// The slot of that number. Its block is forgotten, whatever is done with it.
     pub fn slot_mut(&mut self, id: SlotId) -> Result<&mut MemSlot, SlotRefused> {
-        self.slots.iter_mut().find(|slot| slot.id == id).ok_or(SlotRefused::NoSuchSlot)
+        let found = self.slots.iter_mut().zip(&mut self.blocks).find(|(slot, _)| slot.id == id);
+        let (slot, block) = found.ok_or(SlotRefused::NoSuchSlot)?;
+        *block = Block::NONE;
+        Ok(slot)
     }
 
     /// The slot that holds `gfn`.
@@ -88,18 +99,32 @@ impl Sorted {
         Some(slot)
     }
 
-    /// The only slot that can hold `gfn`.
-    #[inline]
-    fn search(&self, gfn: Gfn) -> usize {
+    /// The slot at a place.
+    pub fn at(&mut self, place: usize) -> Option<&mut MemSlot> {
+        self.slots.get_mut(place)
+    }
+
+    /// The place of the only slot that can hold `gfn`.
+    #[inline(always)]
+    pub fn search(&self, gfn: Gfn) -> usize {
         let bucket = usize::try_from(gfn.0 >> self.shift).ok().and_then(|bucket| self.index.get(bucket));
-        // Behind the last slot.
-        let Some(Bucket { slot, more }) = bucket else { return MAX_SLOTS };
-        let (mut place, mut more) = (usize::from(*slot), usize::from(*more));
-        while more > 0 {
-            let half = more.div_ceil(2);
-            let middle = place + half;
-            place = if self.bases[middle % MAX_SLOTS] <= gfn.0 { middle } else { place };
-            more -= half;
+        // Behind the last slot: the first one does not hold it either.
+        let Some(Bucket { slot, more }) = bucket else { return 0 };
+        let place = usize::from(*slot);
+        match more {
+            0 => place,
+            1 => place + usize::from(self.bases[(place + 1) % MAX_SLOTS] <= gfn.0),
+            2.. => self.search_all(gfn),
+        }
+    }
+
+    /// The last slot that begins before `gfn` or with it; the first when there is none.
+    #[inline]
+    fn search_all(&self, gfn: Gfn) -> usize {
+        let (mut place, mut step) = (0, MAX_SLOTS / 2);
+        while step > 0 {
+            place = if self.bases[place | step] <= gfn.0 { place | step } else { place };
+            step /= 2;
         }
         place
     }
@@ -132,13 +157,16 @@ impl Sorted {
     /// Makes bases and index anew.
     fn renew(&mut self) {
         self.last_hit = Hit::NONE;
+        self.blocks.fill(Block::NONE);
+        self.bases.fill(u64::MAX);
         for (base, slot) in self.bases.iter_mut().zip(&self.slots) {
             *base = slot.base;
         }
         let last = self.slots.last().map_or(0, |slot| slot.base + slot.pages - 1);
-        self.shift = (u64::BITS - last.leading_zeros()).saturating_sub(BUCKETS.ilog2());
+        let buckets = (FOR_EACH * self.slots.len()).next_power_of_two().min(BUCKETS);
+        self.shift = (u64::BITS - last.leading_zeros()).saturating_sub(buckets.ilog2());
         let mut begun = 0;
-        for (number, bucket) in self.index.iter_mut().enumerate() {
+        for (number, bucket) in self.index.iter_mut().take(buckets).enumerate() {
             let first = (number as u64) << self.shift;
             let end = first + (1 << self.shift);
             let before = begun + self.slots.iter().skip(begun).take_while(|slot| slot.base <= first).count();

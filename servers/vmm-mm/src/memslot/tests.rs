@@ -5,6 +5,7 @@ use ipc_proto::slot::{Slot, SlotFlags, SlotId, SlotRefused, Space};
 use proptest::prelude::*;
 use std::boxed::Box;
 use std::collections::BTreeMap;
+use std::vec::Vec;
 
 /// Guest-physical addresses of 40 bits.
 const LIMIT: u64 = 1 << 28;
@@ -189,14 +190,19 @@ enum Step {
     Lookup(u64),
 }
 
+/// A slot that lies far away makes buckets wide, so that many slots begin in one.
+fn gfn() -> impl Strategy<Value = u64> {
+    prop_oneof![8 => 0u64..80, 1 => (0u64..80, 1u32..20).prop_map(|(gfn, far)| gfn << far)]
+}
+
 fn step() -> impl Strategy<Value = Step> {
-    let (id, gfn) = (0u16..12, 0u64..80);
+    let id = 0u16..12;
     prop_oneof![
-        3 => (id.clone(), gfn.clone(), 0u64..12).prop_map(|(id, base, pages)| Step::Create(id, base, pages)),
+        3 => (id.clone(), gfn(), 0u64..12).prop_map(|(id, base, pages)| Step::Create(id, base, pages)),
         1 => id.clone().prop_map(Step::Remove),
-        2 => (id.clone(), gfn.clone()).prop_map(|(id, base)| Step::Move(id, base)),
+        2 => (id.clone(), gfn()).prop_map(|(id, base)| Step::Move(id, base)),
         1 => (id, 0u32..16).prop_map(|(id, flags)| Step::Flags(id, SlotFlags::from_bits_retain(flags))),
-        4 => gfn.prop_map(Step::Lookup),
+        4 => gfn().prop_map(Step::Lookup),
     ]
 }
 
@@ -246,7 +252,8 @@ proptest! {
             }
             prop_assert_eq!(slots.count(), model.0.len());
         }
-        for gfn in 0..100 {
+        let edges: Vec<u64> = model.0.values().flat_map(|(base, pages, _)| [*base, base + pages - 1, base + pages]).collect();
+        for gfn in (0..100).chain(edges) {
             prop_assert_eq!(found(&mut slots, gfn), model.at(gfn));
         }
     }
