@@ -7,7 +7,7 @@ use crate::cow::Shares;
 use crate::image::Images;
 use crate::machine::{Kernel, Memory};
 use crate::memslot::MemSlot;
-use crate::pending::Jobs;
+use crate::pending::{Jobs, Search};
 use crate::policy::Chosen;
 use crate::pool::Pool;
 use crate::reclaim::{Hand, Victims};
@@ -40,8 +40,8 @@ pub struct VmBacking {
     pub hand: Hand,
     /// What the policy gave up of where reclaim looked last, and is still there.
     pub victims: Option<Victims>,
-    /// The fault that comes next finds no frame: there is nothing to take back.
-    pub exhausted: bool,
+    /// What looking for frames came to.
+    pub search: Search,
     /// Where the policy looks next, unasked.
     pub survey: Hand,
     /// The frame of zeros that pages share, if any does.
@@ -111,7 +111,7 @@ impl Backing {
             from = offset + 1;
         }
         // What is gone may have been the reason that nothing could be taken back.
-        self.vms[vm].exhausted = false;
+        self.vms[vm].search = Search::Fruitful;
         self.vms[vm].victims = None;
     }
 
@@ -162,7 +162,7 @@ impl VmBacking {
         ahead: LargeAhead::EMPTY,
         hand: Hand::START,
         victims: None,
-        exhausted: false,
+        search: Search::Fruitful,
         survey: Hand::START,
         zero: None,
         images: [const { Sparse::EMPTY }; MAX_MODULES],

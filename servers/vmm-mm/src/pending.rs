@@ -18,8 +18,20 @@ use ipc_proto::fault::{Fault, FaultReply, Origin};
 use ipc_proto::manifest::{MAX_VCPUS, MAX_VMS};
 use ipc_proto::refused::DenyReason;
 
-/// With fewer free frames than this, reclaim goes on when no fault waits any more.
+/// With fewer free frames than this, reclaim goes on when no fault waits any more; in a VM with few frames at all, with
+/// fewer than a 16th of them.
 pub const ENOUGH: u64 = 64;
+
+/// What looking for frames of a VM came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Search {
+    /// There were some, or nobody has looked.
+    Fruitful,
+    /// When no fault waited, too few were found: the next fault that needs one waits until there are enough to go on with.
+    Scarce,
+    /// There is nothing to take back: the next fault that needs a frame is denied.
+    Exhausted,
+}
 
 /// A fault that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +40,7 @@ struct Job {
     token: u64,
 }
 
-/// The faults that wait, oldest first: one a vCPU at most.
+/// The faults that wait, one a vCPU at most. The first is worked for, a piece, and then the next.
 #[derive(Debug)]
 pub struct Jobs {
     waiting: Vec<Job, { MAX_VMS * MAX_VCPUS }>,
@@ -69,6 +81,13 @@ impl Jobs {
         Some((token, company))
     }
 
+    /// The fault that was first is last now.
+    fn rotate(&mut self) {
+        if !self.waiting.is_empty() {
+            self.waiting.rotate_left(1);
+        }
+    }
+
     /// Takes those out that wait for the page of `fault`, or for any page of the VM.
     fn take(&mut self, served: impl Fn(&Fault) -> bool) -> Vec<Job, { MAX_VMS * MAX_VCPUS }> {
         let taken = self.waiting.iter().filter(|job| served(&job.fault)).copied().collect();
@@ -101,7 +120,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         advice: Advice,
         stats: &mut PfStats,
     ) -> Answer {
-        if core::mem::take(&mut self.backing.vms[self.vm].exhausted) {
+        if self.backing.vms[self.vm].search == Search::Exhausted {
             return Err(self.exhausted(fault));
         }
         match fault.origin {
@@ -117,6 +136,9 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
             Origin::Window => loop {
                 if self.reclaim(slots, policy) == Reclaimed::Exhausted {
                     return Err(self.exhausted(fault));
+                }
+                if self.pool.left() < self.least() {
+                    continue;
                 }
                 match self.again(fault, slots, advice, stats, Prefetch::No) {
                     Err(DenyReason::OutOfMemory) => {}
@@ -141,7 +163,18 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         self.page_fault(&mut page_fault, slots, advice, stats)
     }
 
-    fn exhausted(&self, fault: &Fault) -> DenyReason {
+    /// How many frames must be free before a fault that waits is served: after too few were found, as many as make a
+    /// difference. Else the guest would wait for each of the few that it uses all the time, again and again, for ever.
+    fn least(&self) -> u64 {
+        match self.backing.vms[self.vm].search {
+            Search::Fruitful => 1,
+            Search::Scarce | Search::Exhausted => self.worth(),
+        }
+    }
+
+    fn exhausted(&mut self, fault: &Fault) -> DenyReason {
+        // Who comes again must find more than a few.
+        self.backing.vms[self.vm].search = Search::Scarce;
         let store = &self.backing.vms[self.vm].zstore;
         log::error!(
             "vm {}: out of memory at gpa {:#x}: no frame is free, what is left does not become smaller, and the store \
@@ -154,14 +187,15 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         DenyReason::OutOfMemory
     }
 
-    /// A piece of the work for the fault that has waited longest, or of what is done behind.
+    /// A piece of the work for the fault that is first, or of what is done behind.
     pub fn work(&mut self, slots: &mut MemSlots, policy: &mut Chosen, stats: &mut [PfStats]) {
         let Some(Job { fault, .. }) = self.backing.jobs.waiting.first().copied() else {
             return self.work_behind(slots, policy);
         };
-        if self.pool.left() == 0 {
+        if self.pool.left() < self.least() {
             return self.make_room(slots, policy, fault.vm);
         }
+        self.backing.vms[self.vm].search = Search::Fruitful;
         let Some(stats) = stats.get_mut(usize::from(fault.vcpu)) else { return };
         match self.again(&fault, slots, Advice::THE_PAGE, stats, Prefetch::Yes) {
             // It needs more than there are: nodes too, say.
@@ -184,15 +218,20 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
     fn make_room(&mut self, slots: &mut MemSlots, policy: &mut Chosen, vm: u16) {
         if self.reclaim(slots, policy) == Reclaimed::Exhausted {
             // They come back, and are denied.
-            self.backing.vms[self.vm].exhausted = true;
+            self.backing.vms[self.vm].search = Search::Exhausted;
             self.go_on(|fault| fault.vm == vm);
         }
+        // Another VM's fault is next: one that needs long holds up none but its own.
+        self.backing.jobs.rotate();
     }
 
     /// Takes frames back ahead of the next fault.
     fn work_behind(&mut self, slots: &mut MemSlots, policy: &mut Chosen) {
-        if self.pool.left() >= ENOUGH || self.reclaim(slots, policy) == Reclaimed::Exhausted {
+        if self.pool.left() >= ENOUGH.min(self.pool.frames() / 16) {
             self.backing.jobs.behind = None;
+        } else if self.reclaim(slots, policy) == Reclaimed::Exhausted {
+            self.backing.jobs.behind = None;
+            self.backing.vms[self.vm].search = Search::Scarce;
         }
     }
 

@@ -4,6 +4,10 @@
 //! which pages have frames and which were used since it last looked, and says which it gives up. Those are unmapped, one
 //! operation of the kernel for each row of neighbours; then their content goes to the compressed store and their frames
 //! to the pool. What is noted of a page stays noted: a page that was written and taken back is still dirty.
+//!
+//! A round that finds less than one instruction may need, or less than a 32nd of the frames, is as good as one that finds
+//! nothing: what it takes is what the guest brings back at once, and nobody comes further. Pages that did not become
+//! smaller are not tried again in every round.
 
 use crate::backing::VmBacking;
 use crate::compress::{Form, Packed};
@@ -12,7 +16,7 @@ use crate::machine::{Kernel, Memory};
 use crate::memslot::{MemSlots, State};
 use crate::policy::{Bits, Chosen, Looks, Purpose, View};
 use crate::pool::Frame;
-use crate::store::Content;
+use crate::store::{Content, Stiff};
 use crate::tdp::Mmu;
 use ipc_proto::grant::Gfn;
 use ipc_proto::memop::{Abilities, Harvest};
@@ -22,17 +26,26 @@ use ipc_proto::slot::{SlotRefused, Space};
 pub const PIECE: u64 = 16;
 /// Blocks that are looked at in one piece, when nothing of them can be taken back.
 const BLOCKS: usize = 4;
-/// Rounds without a frame after which there is nothing more to take back. In the first, every page may have been used.
+/// Rounds that find too little after which there is nothing more to take back. In the first, every page may have been used.
 const ROUNDS: u8 = 3;
+/// The round of those in which pages are tried again that did not become smaller; and one of so many in any case.
+const AGAIN: u8 = ROUNDS - 1;
+const AGAIN_EVERY: u8 = 8;
+/// Pages that one instruction may need at the same time, with the tables through which it reaches them, at most.
+const INSTRUCTION: u64 = 32;
+/// So many of a VM's frames are worth a round.
+const WORTH: u64 = 32;
 
 /// Where a VM's pages are looked at next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hand {
     gfn: u64,
-    /// Rounds in which nothing was found.
+    /// Rounds in which too little was found.
     barren: u8,
-    /// Whether this round has found something.
-    found: bool,
+    /// Frames that this round has found.
+    found: u64,
+    /// Rounds, whatever they found.
+    rounds: u8,
 }
 
 /// Pages that the policy gave up, and that are taken back piece by piece. Whether each still has a frame is looked at then.
@@ -56,7 +69,7 @@ pub enum Reclaimed {
 
 impl Hand {
     /// At the first page.
-    pub const START: Self = Self { gfn: 0, barren: 0, found: false };
+    pub const START: Self = Self { gfn: 0, barren: 0, found: 0, rounds: 0 };
 
     /// At that page.
     #[must_use]
@@ -64,11 +77,16 @@ impl Hand {
         Self { gfn, ..Self::START }
     }
 
-    /// Behind the last page: the next round begins, unless so many have found nothing.
-    const fn wrap(&mut self) -> Option<Self> {
-        let barren = if self.found { 0 } else { self.barren + 1 };
-        *self = Self { gfn: 0, barren: barren % ROUNDS, found: false };
-        if barren < ROUNDS { Some(*self) } else { None }
+    /// Behind the last page: the next round begins, unless so many have found less than is worth it.
+    const fn wrap(&mut self, worth: u64) -> Reclaimed {
+        let barren = if self.found >= worth { 0 } else { self.barren + 1 };
+        *self = Self { gfn: 0, barren: barren % ROUNDS, found: 0, rounds: self.rounds.wrapping_add(1) };
+        if barren < ROUNDS { Reclaimed::Going(0) } else { Reclaimed::Exhausted }
+    }
+
+    /// How many rounds have found too little, this one not if it has found enough.
+    const fn round(&self, worth: u64) -> u8 {
+        if self.found >= worth { 0 } else { self.barren }
     }
 }
 
@@ -76,32 +94,39 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
     /// Takes a piece of the VM's frames back.
     pub fn reclaim(&mut self, slots: &mut MemSlots, policy: &mut Chosen) -> Reclaimed {
         self.backing.vms[self.vm].zstore.reserve(self.pool, self.machine);
-        let before = self.pool.left();
+        let worth = self.worth();
         for _ in 0..BLOCKS {
             let kept = self.backing.vms[self.vm].victims.take();
             let Some(victims) = kept.or_else(|| self.next_victims(slots, policy)) else {
-                if self.backing.vms[self.vm].hand.wrap().is_none() {
+                if self.backing.vms[self.vm].hand.wrap(worth) == Reclaimed::Exhausted {
                     return Reclaimed::Exhausted;
                 }
                 continue;
             };
+            let before = self.pool.left();
             let rest = self.evict(slots, victims);
             let gained = self.pool.left().saturating_sub(before);
             let VmBacking { hand, victims, .. } = &mut self.backing.vms[self.vm];
             *victims = rest;
-            hand.found |= gained > 0;
+            hand.found += gained;
             if gained > 0 {
-                hand.barren = 0;
                 return Reclaimed::Going(gained);
             }
         }
         Reclaimed::Going(0)
     }
 
+    /// How many frames a round must find: with fewer the guest does not come further. A VM with few frames at all must do
+    /// with a quarter of them.
+    pub fn worth(&self) -> u64 {
+        let frames = self.pool.frames();
+        (frames / WORTH).max(INSTRUCTION).min(frames / 4).max(1)
+    }
+
     /// The hand goes over the next block: what the policy gives up of it. `None` behind the last.
     fn next_victims(&mut self, slots: &mut MemSlots, policy: &mut Chosen) -> Option<Victims> {
         let hand = self.backing.vms[self.vm].hand;
-        let view = self.view(slots, hand, Purpose::Frames { round: hand.barren }, Looks::Accessed)?;
+        let view = self.view(slots, hand, Purpose::Frames { round: hand.round(self.worth()) }, Looks::Accessed)?;
         let evict = policy.survey(&view).evict.both(view.resident);
         self.backing.vms[self.vm].hand.gfn = view.gfn.0 + u64::from(view.pages);
         Some(Victims { first: view.gfn.0, evict, next: 0, pages: view.pages })
@@ -113,8 +138,13 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         let slot = slots.lookup(Space::Normal, gfn)?;
         let pages = (BLOCK - gfn.0 % BLOCK).min(slot.pages() - offset);
         let mut view = View { vm: self.vm, gfn, pages: pages as u16, resident: Bits::NONE, accessed: None, purpose };
-        slot.tree.own(offset, pages, self.machine, |n| view.resident.set(n));
+        let stiff = match purpose {
+            Purpose::Frames { round } if round != AGAIN && !hand.rounds.is_multiple_of(AGAIN_EVERY) => Stiff::Left,
+            Purpose::Frames { .. } | Purpose::Time { .. } => Stiff::Too,
+        };
+        slot.tree.own(offset, pages, stiff, self.machine, |n| view.resident.set(n));
         view.accessed = match looks {
+            Looks::Accessed if view.resident == Bits::NONE => None,
             Looks::Accessed => {
                 if !self.watch.cpu.abilities.contains(Abilities::ACCESSED_DIRTY) {
                     // Hiding takes the right to write, which may be what tells of writes.
@@ -228,6 +258,8 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
             }
             Packed::TooLarge => {
                 counts.incompressible += 1;
+                slot.tree.set_stiff(offset, *machine);
+
                 return;
             }
             Packed::Zero => return,

@@ -12,7 +12,7 @@ mod scan;
 
 pub use block::{Block, Row};
 pub use page::{Content, MAX_FRAMES, Note, Page};
-pub use scan::Used;
+pub use scan::{Stiff, Used};
 
 use crate::machine::{Memory, WORDS};
 use crate::pool::{Frame, LargeFrame, Pool};

@@ -47,6 +47,7 @@ pub const ALL: &[Promise] = &[
     Promise { name: "pagers::a_guest_cannot_tell_the_pager_in_c_from_ours", check: pagers::in_c },
     Promise { name: "two_pagers::one_that_stops_holds_up_its_vm_alone", check: two_pagers::one_stops },
     Promise { name: "policies::the_kit_passes_under_every_one", check: policies::kit },
+    Promise { name: "overcommit::a_guest_that_does_not_compress_ends_alone", check: overcommit::alone },
     Promise { name: "overcommit::a_page_goes_and_comes_again_for_little", check: overcommit::cost },
     Promise { name: "rogue::a_server_reaches_only_what_it_was_given", check: rogue::stopped },
     Promise { name: "ticks::none_is_more_than_recorded", check: ticks::recorded },

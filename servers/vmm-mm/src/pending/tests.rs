@@ -110,3 +110,17 @@ fn when_no_fault_waits_frames_are_taken_back_until_there_are_enough() {
     guest.idle(10_000);
     assert!(guest.machine.wake.is_none(), "and then nothing is asked for");
 }
+
+/// The fault of one VM that finds nothing for long holds up no other's.
+#[test]
+fn faults_that_wait_are_worked_for_in_turn() {
+    let mut jobs = super::Jobs::NONE;
+    let fault = |vm: u16| ipc_proto::fault::Fault { vm, ..crate::testing::access(7, crate::testing::READ) };
+    assert!([0, 1, 2].into_iter().all(|vm| jobs.add(&fault(vm)).is_some()));
+    let turns = [0, 1, 2, 3].map(|_| {
+        let vm = jobs.vm();
+        jobs.rotate();
+        vm
+    });
+    assert_eq!(turns, [Some(0), Some(1), Some(2), Some(0)]);
+}

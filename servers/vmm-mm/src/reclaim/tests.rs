@@ -69,6 +69,57 @@ fn a_guest_that_does_not_compress_is_denied_and_another_goes_on() {
     (0..300).for_each(|gfn| guest.write(gfn, Fill::Easy(1)).expect("its frames came home"));
 }
 
+/// One instruction needs all of these pages at a time; false when it never has them.
+fn together(guest: &mut Guest, gfns: &[u64]) -> Result<bool, DenyReason> {
+    for _ in 0..1000 {
+        for gfn in gfns {
+            guest.touch(*gfn, Rights::WRITE)?;
+            // What is done behind the reply.
+            guest.idle(10_000);
+        }
+        if gfns.iter().all(|gfn| guest.machine.leaf(*gfn).is_some()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The pages of its next instruction are the only ones that can be taken back: it ends, and does not fault for ever.
+#[test]
+fn a_guest_that_would_come_no_further_is_denied() {
+    for (frames, rest) in [(600, 30), (1200, 60)] {
+        let mut guest = Guest::new("clock", frames, 4 * frames, NONE);
+        let code: std::vec::Vec<u64> = (0..8).collect();
+        code.iter().for_each(|gfn| guest.write(*gfn, Fill::Easy(*gfn as u32)).expect("it fits"));
+        let mut step = |gfn: u64| {
+            guest.write(gfn, Fill::Noise(gfn as u32))?;
+            together(&mut guest, &code).map(|done| assert!(done, "gfn {gfn:#x}: it faults for ever"))
+        };
+        let denied = (8..4 * frames).find_map(|gfn| step(gfn).err().map(|why| (gfn, why)));
+        let (gfn, why) = denied.expect("not everything fits");
+        assert_eq!(why, DenyReason::OutOfMemory);
+        assert!(gfn + rest > frames, "all but a small part of the frames was used: {gfn} of {frames}");
+    }
+}
+
+/// Pages that do not become smaller are tried once, and again when nothing else is left: trying is what costs.
+#[test]
+fn a_page_that_does_not_become_smaller_is_not_tried_in_every_round() {
+    let mut guest = Guest::new("clock", 800, 4000, NONE);
+    (0..400).for_each(|gfn| guest.write(gfn, Fill::Noise(gfn as u32)).expect("it fits"));
+    for round in 0..5 {
+        (400..1200).for_each(|gfn| guest.write(gfn, Fill::Easy(gfn as u32 + round)).expect("it fits"));
+    }
+    let counts = guest.counts();
+    assert!(counts.evictions > 3200, "some rounds have passed: {counts:?}");
+    assert!((400..=1300).contains(&counts.incompressible), "{counts:?}");
+    // The same pages hold something else now.
+    (0..400).for_each(|gfn| guest.write(gfn, Fill::Easy(gfn as u32)).expect("it fits"));
+    (1200..3000).for_each(|gfn| guest.write(gfn, Fill::Easy(gfn as u32)).expect("it is found out that they do"));
+    (0..400).for_each(|gfn| guest.read(gfn).expect("it fits"));
+    guest.check();
+}
+
 #[test]
 fn what_was_written_and_taken_back_is_dirty_still_and_nothing_else_is() {
     for way in [Way::WriteProtect, Way::DirtyBits, Way::Pml] {

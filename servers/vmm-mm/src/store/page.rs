@@ -7,7 +7,7 @@ use crate::pool::Frame;
 /// | bits | what |
 /// | --- | --- |
 /// | 25:0 | the frame's index plus one, 0 for none: 256 GiB of frames at most; or where its compressed content begins |
-/// | 27:26 | whose the frame is: 0 the page's own, 1 of several pages, 2 none, and the content is in the compressed store |
+/// | 27:26 | whose the frame is: 0 the page's own, 1 of several pages, 2 none, and the content is in the compressed store, 3 the page's own, and its content did not become smaller when that was tried |
 /// | 28 | in the first entry of a block: the block's pages have entries of their own |
 /// | 29 | in the first entry of a block: the block is one large page, and its other entries are empty |
 /// | 30 | writes are not the guest's own (page track) |
@@ -21,6 +21,7 @@ pub(super) const INDEX: u32 = (1 << 26) - 1;
 const KIND: u32 = 3 << 26;
 const SHARED: u32 = 1 << 26;
 const PACKED: u32 = 2 << 26;
+pub(super) const STIFF: u32 = 3 << 26;
 /// The block has entries of its own.
 pub(super) const SMALL: u32 = 1 << 28;
 /// The block is one large page.
@@ -85,7 +86,7 @@ impl Page {
     #[inline]
     #[must_use]
     pub const fn frame(self) -> Option<u32> {
-        if self.0 & PACKED != 0 { None } else { (self.0 & INDEX).checked_sub(1) }
+        if self.0 & KIND == PACKED { None } else { (self.0 & INDEX).checked_sub(1) }
     }
 
     /// Where its content is.
@@ -93,7 +94,7 @@ impl Page {
     pub const fn content(self) -> Content {
         match (self.0 & KIND, (self.0 & INDEX).checked_sub(1)) {
             (_, None) => Content::Nothing,
-            (0, Some(frame)) => Content::Own(frame),
+            (0 | STIFF, Some(frame)) => Content::Own(frame),
             (SHARED, Some(frame)) => Content::Shared(frame),
             (_, Some(place)) => Content::Packed(place),
         }
@@ -117,8 +118,14 @@ impl Page {
         self.0 & note.bit() != 0
     }
 
+    /// Whether the frame is its own, and its content did not become smaller when that was tried.
+    #[must_use]
+    pub const fn is_stiff(self) -> bool {
+        self.0 & KIND == STIFF
+    }
+
     pub(super) const fn owned(self) -> Option<Frame> {
-        if self.0 & KIND == 0 { Frame::from_entry(self.0 & INDEX) } else { None }
+        if matches!(self.0 & KIND, 0 | STIFF) { Frame::from_entry(self.0 & INDEX) } else { None }
     }
 
     /// The same page with its content elsewhere; notes and marks stay.

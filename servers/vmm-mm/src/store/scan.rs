@@ -1,7 +1,7 @@
 //! Looking through a slot's pages.
 
-use super::page::{Content, INDEX, LARGE, Note, Page, USED};
-use super::{BLOCK, Tree, index};
+use super::page::{Content, INDEX, LARGE, Note, Page, STIFF, USED};
+use super::{BLOCK, Tree, index, page_in};
 use crate::level::GIGABYTE;
 use crate::machine::{Memory, WORDS};
 use core::ops::Range;
@@ -28,15 +28,27 @@ impl Tree {
     }
 
     /// Which of up to 512 pages from `offset` on have a frame of their own, by their distance from it. They lie in one block.
-    pub fn own(&self, offset: u64, pages: u64, memory: &impl Memory, mut each: impl FnMut(usize)) {
+    pub fn own(&self, offset: u64, pages: u64, stiff: Stiff, memory: &impl Memory, mut each: impl FnMut(usize)) {
         let key = self.key(offset);
         let Some(leaf) = self.leaf(key, memory) else { return };
         let first = index(key, 0);
         let large = memory.word(leaf, first & !(BLOCK - 1)) & LARGE != 0;
         for n in 0..pages as usize {
-            if large || matches!(Page(memory.word(leaf, first + n)).content(), Content::Own(_)) {
+            let page = Page(memory.word(leaf, first + n));
+            let wanted = matches!(page.content(), Content::Own(_)) && (stiff == Stiff::Too || !page.is_stiff());
+            if large || wanted {
                 each(n);
             }
+        }
+    }
+
+    /// The content of page `offset` does not become smaller. Nothing is noted of one without a small frame of its own.
+    pub fn set_stiff(&mut self, offset: u64, memory: &mut impl Memory) {
+        let key = self.key(offset);
+        let Some(leaf) = self.leaf(key, memory) else { return };
+        let page = page_in(leaf, index(key, 0), memory);
+        if matches!(page.content(), Content::Own(_)) && !page.is_large() {
+            memory.set_word(leaf, index(key, 0), memory.word(leaf, index(key, 0)) | STIFF);
         }
     }
 
@@ -119,4 +131,13 @@ pub enum Used {
     Yes,
     /// It was not, as far as is remembered.
     No,
+}
+
+/// Whether pages are asked for whose content did not become smaller when that was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stiff {
+    /// Those too.
+    Too,
+    /// They are left alone.
+    Left,
 }

@@ -42,3 +42,16 @@ pub fn cost(bench: &Bench, name: &str) -> anyhow::Result<String> {
     seen.holds(each <= TICKS_A_PAGE, &format!("a page should cost {TICKS_A_PAGE} ticks at most, not {each}"))?;
     Ok(format!("{each} ticks for each of {evictions} pages that went and came again"))
 }
+
+/// Two VMs of one pager: the one whose pages do not compress ends, and says why; the other has all its frames and ends well.
+pub fn alone(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    let seen = Trial::of("shared-pager").within(300).run(bench, name)?;
+    seen.ends(Status::Failed)?.tells("vmm-mm: error: vm 1: out of memory at gpa ")?;
+    seen.tells("vcpu-b: error: the pager denied an access to ")?;
+    seen.holds(!seen.told().contains("vm 0: out of memory"), "the first VM has frames of its own")?;
+    seen.shows("work: fill pages=7168 ")?.tells("vcpu-a: the guest ended with 0 on port 0xf4")?.ledger_matches()?;
+    let figure = |key: &str| seen.figure(&format!("servers.vmm-mm.{key}"));
+    let (tried, first) = (figure("vm1.incompressible")?, figure("evictions")?);
+    seen.holds(tried < 12_000, &format!("each page is tried a few times, not {tried} times in all"))?;
+    Ok(format!("the other VM had {first} pages taken back, and again"))
+}
