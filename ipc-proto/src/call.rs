@@ -29,6 +29,94 @@ pub enum Call {
     PowerOff = 6,
     /// Report one figure for the summary: word 1 bytes of the message page from [`LINE_OFFSET`] on, `key value`.
     Stat = 7,
+    /// Look at another task, stop it, or start it again: word 0 is the handle of the machine, word 1 the task's place in
+    /// the manifest, word 2 a [`Deed`], word 3 which image it starts with.
+    Supervise = 8,
+    /// Word 0 is told to the next incarnation of this task as [`crate::layout::BootInfo::kept`].
+    Keep = 9,
+    /// This task is done: it stops, and word 0, an [`End`], says how.
+    Finish = 10,
+}
+
+/// What [`Call::Supervise`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Deed {
+    /// Nothing. Word 0 comes back as 1 when the task has stopped, else 0, word 1 as its last [`Cause`], word 2 as the
+    /// cause's detail, word 3 as its incarnation, word 4 as the image it was started with.
+    Look = 0,
+    /// Stop it, with [`Cause::Killed`].
+    Stop = 1,
+    /// Start it from the pristine image word 3: 0 is the `image` of its manifest entry, 1 the first of its `spares`.
+    Start = 2,
+    /// Nothing to the task: compare every EPT with the frame table. Word 0 comes back as 1 when they agree, else 0.
+    Prove = 3,
+}
+
+/// Why a task has stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Cause {
+    /// It has not.
+    #[default]
+    Nothing = 0,
+    /// It did what its rights forbid; the detail is the instruction's address.
+    Trap = 1,
+    /// Too many of its replies in a row were refused; the detail is the last refusal's number.
+    Refused = 2,
+    /// It did not receive a message for longer than its manifest entry allows.
+    Deadline = 3,
+    /// A supervisor has stopped it.
+    Killed = 4,
+    /// It is done; the detail is the [`End`].
+    Done = 5,
+    /// Its window access was not granted; the detail is the guest-physical address.
+    Window = 6,
+}
+
+impl Deed {
+    /// The deed of that number.
+    #[must_use]
+    pub const fn from_number(number: u64) -> Option<Self> {
+        match number {
+            0 => Some(Self::Look),
+            1 => Some(Self::Stop),
+            2 => Some(Self::Start),
+            3 => Some(Self::Prove),
+            _ => None,
+        }
+    }
+}
+
+impl Cause {
+    /// The cause of that number.
+    #[must_use]
+    pub const fn from_number(number: u64) -> Option<Self> {
+        match number {
+            0 => Some(Self::Nothing),
+            1 => Some(Self::Trap),
+            2 => Some(Self::Refused),
+            3 => Some(Self::Deadline),
+            4 => Some(Self::Killed),
+            5 => Some(Self::Done),
+            6 => Some(Self::Window),
+            _ => None,
+        }
+    }
+
+    /// What it means, for people.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Nothing => "it has not stopped",
+            Self::Trap => "it did what its rights forbid",
+            Self::Refused => "too many of its replies were refused",
+            Self::Deadline => "it missed its deadline",
+            Self::Killed => "it was killed",
+            Self::Done => "it is done",
+            Self::Window => "its window access was not granted",
+        }
+    }
 }
 
 /// Or-ed to [`Call::ReplyReceive`]: receive without answering.
@@ -52,6 +140,9 @@ impl Call {
             5 => Some(Self::Log),
             6 => Some(Self::PowerOff),
             7 => Some(Self::Stat),
+            8 => Some(Self::Supervise),
+            9 => Some(Self::Keep),
+            10 => Some(Self::Finish),
             _ => None,
         }
     }
@@ -94,6 +185,8 @@ pub mod notice {
     pub const TIMER: u64 = 1;
     /// A task has stopped; for supervisors.
     pub const TASK_STOPPED: u64 = 2;
+    /// The server of a VM that this task pages has stopped, and the VM with it: word 1 of the notice has a bit for each.
+    pub const VM_ENDED: u64 = 4;
 }
 
 /// How a system ends.

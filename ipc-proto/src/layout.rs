@@ -55,6 +55,8 @@ pub struct BootInfo {
     pub guest_physical_bits: u8,
     /// Whether the CPU moves strings in pieces larger than their elements (IA32_MISC_ENABLE bit 0).
     pub fast_strings: bool,
+    /// What an incarnation before has kept by [`crate::call::Call::Keep`] last; 0 for nothing.
+    pub kept: u64,
 }
 
 /// A boot module that a task sees.
@@ -72,6 +74,8 @@ pub struct ModuleInfo {
 pub mod handle {
     /// The machine: power off. Held by a supervisor.
     pub const MACHINE: u16 = 1;
+    /// The portal of the first supervisor that is no VM's server, to call. Held by the server of each VM.
+    pub const SUPERVISOR: u16 = 2;
     /// VM `n`. Held by its pager (map, unmap, protect, harvest, read, donate) and its server (read).
     #[must_use]
     pub const fn vm(n: usize) -> u16 {

@@ -1,5 +1,6 @@
 //! Lifecycle: how a VM's server and its pager greet, and what they tell of themselves. Postcard.
 
+use crate::manifest::Name;
 use crate::version::Version;
 use bitflags::bitflags;
 use serde::{Deserialize, Serialize};
@@ -22,4 +23,29 @@ pub struct Hello {
     pub version: Version,
     /// What it can do.
     pub features: Features,
+}
+
+/// What a VM's server asks of the supervisor, on the handle [`crate::layout::handle::SUPERVISOR`], about its VM's pager.
+/// Each is answered by one [`Supervised`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    /// It dies, as by its own fault, and is started again as the manifest has it.
+    Kill,
+    /// It is stopped and started again with the image that it has.
+    Restart,
+    /// It is stopped and started again with that image. It must have handed over.
+    Swap(Name),
+}
+
+/// What has come of an [`Order`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Supervised {
+    /// It was done.
+    Done,
+    /// The bytes are no order, or the VM has no pager.
+    Malformed,
+    /// The pager's entry in the manifest has no such image.
+    UnknownImage,
+    /// The kernel does not start it.
+    NotStarted,
 }

@@ -22,6 +22,9 @@ pub const MAX_PORTS: usize = 8;
 /// Most options of one task.
 pub const MAX_OPTIONS: usize = 16;
 
+/// Most images that a task can be started with beside the first.
+pub const MAX_SPARES: usize = 3;
+
 /// Priorities: vCPUs run at 0, threads at 1 to this less one.
 pub const PRIORITIES: usize = 8;
 
@@ -64,6 +67,12 @@ pub struct Task {
     pub modules: Vec<Name, MAX_MODULES>,
     /// What the task itself reads: policy and its parameters, console settings.
     pub options: Vec<Setting, MAX_OPTIONS>,
+    /// Boot modules with other images that it can be started with in the place of `image`.
+    pub spares: Vec<Name, MAX_SPARES>,
+    /// How long it may be busy with one message, in milliseconds; 0: as long as it likes.
+    pub deadline_ms: u32,
+    /// How often in a second it may stop by itself and be started again; 0: it stays stopped. For supervisors.
+    pub restart: u8,
 }
 
 /// I/O ports `first..=last`.

@@ -39,6 +39,10 @@ pub enum MemOp {
     /// Word 2 is a gfn: words 0 to 3 come back as the entries of the EPT, levels 4 to 1, by which the CPU finds it, and word
     /// 4 as how many of them there are, 0 beyond the guest. See [`crate::walk`].
     Walk = 11,
+    /// Which frames are the caller's to grant or to donate: from pfn word 2 on, the first such frame comes back as word 0,
+    /// how many neighbours from it on are alike as word 1 (at most [`OWNED`]), and as word 2 whether they are mapped in a
+    /// guest (1) or not (0). `NotAsked` when there is none. What was donated is not the caller's.
+    Owned = 12,
     /// How the answers of the VM's shadow compare with the pager's: row word 2 of those that [`crate::shadow`] has, six words.
     /// `NotAsked` beyond them, and without a shadow.
     Shadow = 13,
@@ -65,6 +69,8 @@ pub enum Harvest {
 
 /// The most frames of one [`MemOp::Harvest`].
 pub const HARVEST: u64 = 16384;
+/// The most frames of one [`MemOp::Owned`].
+pub const OWNED: u64 = 16384;
 /// The most gfns of the CPU's log.
 pub const LOG: usize = 512;
 /// Generations of memory slots are below this.
@@ -114,6 +120,7 @@ impl MemOp {
             9 => Some(Self::Generation),
             10 => Some(Self::SetLog),
             11 => Some(Self::Walk),
+            12 => Some(Self::Owned),
             13 => Some(Self::Shadow),
             _ => None,
         }

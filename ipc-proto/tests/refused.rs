@@ -1,6 +1,6 @@
 //! Refusals: every number once, every number back, and no number that means two things.
 
-use ipc_proto::call::{Call, End, Received};
+use ipc_proto::call::{Call, Cause, Deed, End, Received};
 use ipc_proto::memop::MemOp;
 use ipc_proto::refused::{DenyReason, Refused};
 use std::collections::HashSet;
@@ -53,9 +53,14 @@ fn calls_operations_and_kinds_come_back_from_their_numbers() {
             assert_eq!(op as u64, number);
         }
     }
-    assert_eq!((0..1000).filter_map(Call::from_number).count(), 8);
+    assert_eq!((0..1000).filter_map(Call::from_number).count(), 11);
     assert_eq!((0..1000).filter_map(Received::from_number).count(), 5);
-    assert_eq!((0..1000).filter_map(MemOp::from_number).count(), 12);
+    assert_eq!((0..1000).filter_map(MemOp::from_number).count(), 13);
+    assert!((0..1000).filter_map(Cause::from_number).eq((0..7).filter_map(Cause::from_number)));
+    for number in 0..1000 {
+        assert!(Deed::from_number(number).is_none_or(|deed| deed as u64 == number));
+        assert!(Cause::from_number(number).is_none_or(|cause| cause as u64 == number));
+    }
     assert!(MemOp::from_number(0).is_none(), "an empty word is no operation");
 }
 

@@ -17,6 +17,7 @@ use crate::fail::end_boot;
 use crate::frame::FrameTable;
 use crate::grant::Shapes;
 use crate::log;
+use crate::restart;
 use crate::system::System;
 use heapless::{String, Vec};
 use ipc_proto::grant::Level;
@@ -99,14 +100,15 @@ impl Boot {
             self.frames.place_zeroed::<Tables>().ok_or_else(nothing_left)?.start(stack.trap(), door::trap_address());
         let tsc_hz = machine::tsc_frequency(cpu::tsc);
         let apic = Apic::start(self.features, cpu::tsc);
-        let tasks = self.tasks(tsc_hz)?;
+        let (mut tasks, threads) = self.tasks(tsc_hz)?;
         let vms = self.vms(&tasks)?;
         let manifest = self.manifest.clone();
+        objects::give_handles(&mut tasks, &manifest, &vms);
         let system = System {
             name: manifest.name.clone(),
             frames: self.table,
             memory: self.memory,
-            tasks: Vec::new(),
+            tasks,
             vms,
             shapes: shapes(),
             abilities: abilities(),
@@ -114,12 +116,12 @@ impl Boot {
             began,
         };
         let system = self.frames.place(system).ok_or_else(nothing_left)?;
-        let threads = objects::threads(&tasks, &manifest);
-        system.tasks = objects::finished(tasks, &manifest, &system.vms)?;
         objects::fill_pools(system, &manifest)?;
         let addresses = tables.addresses();
         let core = self.frames.place(Core::new(system, tables, apic, stack)).ok_or_else(nothing_left)?;
         core.threads = threads;
+        core.watch = restart::watch(&core.threads);
+        core.arm_timer();
         stack.belongs_to(core);
         objects::vcpus(core, &mut self.frames, &manifest, addresses)?;
         for thread in 0..core.threads.len() {

@@ -1,12 +1,13 @@
 //! System calls: from number and words to what is done.
 
 use crate::core::{Context, Core, Next};
+use crate::log::{self, Letter};
 use crate::task::Handle;
 use crate::thread::{Question, State};
 use crate::vcpu::Status;
-use crate::{exit, log, memop};
+use crate::{exit, memop, restart};
 use heapless::String;
-use ipc_proto::call::{Call, End, LINE, LINE_OFFSET, NO_REPLY};
+use ipc_proto::call::{Call, Cause, End, LINE, LINE_OFFSET, NO_REPLY};
 use ipc_proto::exit::{Resume, ResumeFlags};
 use ipc_proto::refused::Refused;
 use ipc_proto::words::Words;
@@ -37,7 +38,8 @@ const TASK_END: u64 = 1 << 47;
 pub fn system_call(core: &mut Core, caller: Caller, number: u64, words: &Words) -> Next {
     let Context::Thread(id) = core.current else { return core.pick() };
     if !caller.is_sound() {
-        return core.stop(id, format_args!("a system call from outside of the task's addresses"));
+        let why = format_args!("a system call from outside of the task's addresses");
+        return core.stop(id, (Cause::Trap, caller.rip), why);
     }
     let thread = &mut core.threads[usize::from(id)];
     thread.rip = caller.rip;
@@ -54,9 +56,15 @@ pub fn system_call(core: &mut Core, caller: Caller, number: u64, words: &Words) 
         Some(Call::MemOp) => memop::mem_op(core, id, words),
         Some(Call::Run) => run(core, id, words),
         Some(Call::Timer) => Ok(set_timer(core, id, words[0])),
-        Some(Call::Log) => print(core, id, words, log::from_server),
+        Some(Call::Log) => print(core, id, words, Letter::of_level(words[0])),
         Some(Call::PowerOff) => return power_off(core, id, words),
-        Some(Call::Stat) => print(core, id, words, log::figure_from_server),
+        Some(Call::Stat) => print(core, id, words, Letter::Figure),
+        Some(Call::Supervise) => restart::supervise(core, id, words),
+        Some(Call::Keep) => {
+            core.threads[usize::from(id)].life.kept = words[0];
+            Ok([0; 6])
+        }
+        Some(Call::Finish) => return core.is_over(id, End::from_number(words[0])),
     };
     let (status, words) = match done {
         Ok(words) => (0, words),
@@ -132,7 +140,7 @@ fn set_timer(core: &mut Core, id: u8, deadline: u64) -> Words {
 }
 
 /// Prints a line of the message page.
-fn print(core: &Core, id: u8, words: &Words, to: fn(&str, u64, &str)) -> Result<Words, Refused> {
+fn print(core: &Core, id: u8, words: &Words, letter: Letter) -> Result<Words, Refused> {
     let len = usize::try_from(words[1]).ok().filter(|len| *len <= LINE).ok_or(Refused::BadLength)?;
     let page = core.threads[usize::from(id)].message;
     let mut line = String::<LINE>::new();
@@ -141,7 +149,7 @@ fn print(core: &Core, id: u8, words: &Words, to: fn(&str, u64, &str)) -> Result<
         // What is not printable ASCII could pass for a line of somebody else.
         let _ = line.push(if (0x20..0x7f).contains(&byte) { byte as char } else { '?' });
     }
-    to(&core.system.tasks[usize::from(id)].name, words[0], &line);
+    log::line(letter, &core.system.tasks[usize::from(id)].name, format_args!("{line}"));
     Ok([0; 6])
 }
 

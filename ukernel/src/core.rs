@@ -87,6 +87,8 @@ pub struct Core {
     pub space: Option<Space>,
     /// The vCPU whose registers the CPU holds.
     pub resident: Option<u8>,
+    /// Whether somebody is busy for too long.
+    pub watch: Option<(u64, u64)>,
     apic: Apic,
     stack: Stack,
 }
@@ -118,6 +120,7 @@ impl Core {
             stack,
             space: None,
             resident: None,
+            watch: None,
         }
     }
 
@@ -306,12 +309,14 @@ impl Core {
                 self.notify(id as u8, ipc_proto::call::notice::TIMER);
             }
         }
+        self.look_for_the_busy(now);
         self.arm_timer();
     }
 
     /// Sets the timer to the earliest time that anyone asked for.
     pub fn arm_timer(&mut self) {
-        let first = self.threads.iter().filter_map(|thread| thread.deadline).min();
+        let wanted = self.threads.iter().filter_map(|thread| thread.deadline);
+        let first = wanted.chain(self.watch.map(|(_, next)| next)).min();
         self.apic.set_deadline(first, cpu::tsc());
     }
 

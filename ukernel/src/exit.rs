@@ -185,34 +185,3 @@ pub fn apply(core: &mut Core, id: u8, resume: &Resume, exit: Option<Exit>) {
     vcpu.cpu.set_interrupt_window(if wanted { Window::Wanted } else { Window::Unwanted });
     vcpu.status = Status::Ready;
 }
-
-/// The names of the basic exit reasons that a guest of ours can have, for the summary.
-#[must_use]
-pub const fn name(reason: usize) -> &'static str {
-    match reason {
-        0 => "exception_or_nmi",
-        1 => "external_interrupt",
-        2 => "triple_fault",
-        7 => "interrupt_window",
-        9 => "task_switch",
-        10 => "cpuid",
-        12 => "hlt",
-        13 => "invd",
-        15 => "rdpmc",
-        18 => "vmcall",
-        28 => "control_register",
-        29 => "debug_register",
-        30 => "io_instruction",
-        31 => "rdmsr",
-        32 => "wrmsr",
-        33 => "entry_failed_state",
-        36 => "mwait",
-        39 => "monitor",
-        48 => "ept_violation",
-        49 => "ept_misconfiguration",
-        54 => "wbinvd",
-        55 => "xsetbv",
-        62 => "log_full",
-        _ => "other",
-    }
-}

@@ -8,50 +8,62 @@ use crate::log::{self, Letter};
 use crate::thread::{Question, State, Thread};
 use crate::vcpu::Status;
 use core::fmt::{self, Arguments};
-use ipc_proto::call::{End, notice};
+use ipc_proto::call::{Cause, End, notice};
 use ipc_proto::refused::Refused;
 
 impl Core {
     /// Stops a thread for what it did. Whoever it was serving waits for who comes after it; grants stay.
     #[cold]
-    pub fn stop(&mut self, id: u8, why: Arguments<'_>) -> Next {
+    pub fn stop(&mut self, id: u8, cause: (Cause, u64), why: Arguments<'_>) -> Next {
         let name = &self.system.tasks[usize::from(id)].name;
         log::line(Letter::ERROR, "ukernel", format_args!("task {name} stopped: {why}"));
-        self.mark_stopped(id);
+        self.mark_stopped(id, cause);
         self.pick()
     }
 
     /// Marks a thread as stopped and tells the supervisors that are left; without any, the system ends.
-    pub fn mark_stopped(&mut self, id: u8) {
-        self.withdraw(id);
+    pub fn mark_stopped(&mut self, id: u8, cause: (Cause, u64)) {
+        self.withdraw(id, cause);
         for (supervisor, task) in self.system.tasks.iter().enumerate() {
-            if task.supervisor {
+            if task.supervisor && supervisor != usize::from(id) {
                 self.notify(supervisor as u8, notice::TASK_STOPPED);
             }
         }
         self.end_with_the_last();
     }
 
-    /// Supervisor `id` has nothing more to do, and says how. Other VMs go on; the system ends with the last supervisor.
+    /// Task `id` has nothing more to do, and says how. Other VMs go on; the system ends with the last supervisor.
     pub fn is_over(&mut self, id: u8, how: End) -> Next {
         self.threads[usize::from(id)].end = Some(how);
-        self.withdraw(id);
-        for vcpu in self.vcpus.iter_mut().filter(|vcpu| vcpu.of.server == id && vcpu.status == Status::Ready) {
-            vcpu.status = Status::Parked(None);
-        }
-        self.end_with_the_last();
+        self.mark_stopped(id, (Cause::Done, how as u64));
         self.pick()
     }
 
-    /// Thread `id` does nothing more. Whoever it was serving waits for who comes after it.
-    fn withdraw(&mut self, id: u8) {
+    /// Thread `id` does nothing more. Whoever it was serving waits for who comes after it, as do those whose faults it has
+    /// promised to answer; what it waited for itself is not asked any more, and a VM that it serves is over.
+    fn withdraw(&mut self, id: u8, cause: (Cause, u64)) {
+        self.forget(Context::Thread(id));
         let thread = &mut self.threads[usize::from(id)];
         thread.state = State::Stopped;
         thread.deadline = None;
+        thread.life.cause = cause;
         let unanswered = core::mem::replace(&mut thread.serving, Context::Idle);
         thread.askers.insert(unanswered);
         self.compared(id, None);
         self.answer_callers(id);
+        for vcpu in 0..self.vcpus.len() as u8 {
+            let of = self.vcpus[usize::from(vcpu)].of;
+            if of.server == id {
+                self.forget(Context::Vcpu(vcpu));
+                self.vcpus[usize::from(vcpu)].status = Status::Parked(None);
+                if let Some(pager) = of.pager.filter(|pager| *pager != id) {
+                    self.notify(pager, notice::VM_ENDED);
+                }
+            } else if of.pager == Some(id) && matches!(self.vcpus[usize::from(vcpu)].status, Status::Pending(_)) {
+                self.vcpus[usize::from(vcpu)].faults();
+                self.threads[usize::from(id)].askers.insert(Context::Vcpu(vcpu));
+            }
+        }
     }
 
     /// Ends the system if no supervisor is left: as badly as any of them says, and badly if one stopped.
@@ -79,6 +91,16 @@ impl Core {
                 .pager
                 .is_some_and(|pager| self.threads[usize::from(pager)].state == State::Stopped),
             State::Asking(Question::Call { .. }) | State::Frame | State::Answered | State::Receiving => false,
+        }
+    }
+
+    /// Nobody shall answer `context` any more: its answer would be refused as one that nothing asked for.
+    fn forget(&mut self, context: Context) {
+        for thread in &mut self.threads {
+            thread.askers.remove(context);
+            if thread.serving == context {
+                thread.serving = Context::Idle;
+            }
         }
     }
 
@@ -120,14 +142,9 @@ pub fn end_boot(why: Arguments<'_>) -> ! {
 /// A fault of the kernel itself.
 #[cold]
 pub fn kernel_fault(frame: &TrapFrame, cr2: u64) -> ! {
-    log::line(
-        Letter::ERROR,
-        "ukernel",
-        format_args!(
-            "exception {} (error {:#x}) in the kernel at {:#x}, stack {:#x}, CR2 {cr2:#x}",
-            frame.vector, frame.error, frame.rip, frame.rsp
-        ),
-    );
+    let TrapFrame { vector, error, rip, rsp, .. } = frame;
+    let why = format_args!("exception {vector} ({error:#x}) in the kernel at {rip:#x}, stack {rsp:#x}, CR2 {cr2:#x}");
+    log::line(Letter::ERROR, "ukernel", why);
     last_line(End::KernelFailed, format_args!("the kernel faulted"))
 }
 

@@ -9,12 +9,11 @@ use crate::mend;
 use crate::mmio;
 use crate::portal::After;
 use crate::system::System;
-use crate::thread::Question;
 use crate::vcpu::{Status, Vcpu};
 use crate::vm::{StaleTlb, Vm};
 use crate::window;
 use core::sync::atomic::Ordering::Relaxed;
-use ipc_proto::call::Received;
+use ipc_proto::call::{Cause, Received};
 use ipc_proto::exit::Exit;
 use ipc_proto::fault::{ClaimedReply, Fault, FaultKind, Origin, Qualification, TopUp};
 use ipc_proto::grant::{ClaimedGrant, Gpa, Pfn};
@@ -54,7 +53,7 @@ pub fn left(core: &mut Core, id: u8, kind: FaultKind, now: u64) -> Next {
     if vcpu.is_stuck(violation.gpa, violation.qualification) {
         return crate::exit::ask_server(core, id, Exit::Stuck(gpa, violation.qualification));
     }
-    vcpu.status = if vm.shadow.is_some() { Status::Watched } else { Status::Faulted };
+    vcpu.faults();
     vcpu.left_at = now;
     let question = (Received::Fault as u64, words(vcpu, vm, &violation, kind));
     core.ask(Context::Vcpu(id), pager, question)
@@ -258,9 +257,7 @@ pub fn window_answered(
         ClaimedReply::Mmio(_) | ClaimedReply::Deny(_) => {
             let name = &core.system.tasks[usize::from(caller)].name;
             log::error!("{name}: its window access at {:#x} was not granted", gpa.0);
-            core.threads[usize::from(caller)].state =
-                crate::thread::State::Asking(Question::Window { vm: number, gpa, access });
-            core.mark_stopped(caller);
+            core.mark_stopped(caller, (Cause::Window, gpa.0));
             After::Nothing
         }
     }

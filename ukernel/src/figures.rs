@@ -2,7 +2,7 @@
 
 use crate::core::Core;
 use crate::vcpu::{CLASSES, REASONS, TICKS_A_CLASS, Vcpu};
-use crate::{arch::cpu, exit, ledger, log};
+use crate::{arch::cpu, ledger, log};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Prints every figure. Says whether the ledger was proved, or need not be.
@@ -12,16 +12,16 @@ pub fn print(core: &Core) -> bool {
     for reason in 0..REASONS {
         let count: u64 = core.vcpus.iter().map(|vcpu| vcpu.counts.exits[reason]).sum();
         if count != 0 {
-            match exit::name(reason) {
-                "other" => log::figure(format_args!("exits.reason_{reason}"), count),
-                name => log::figure(format_args!("exits.{name}"), count),
-            }
+            log::figure(format_args!("exits.{reason}"), count);
         }
     }
     print_faults(core);
     log::figure(format_args!("ipc.round_trips"), core.round_trips);
     for (task, thread) in system.tasks.iter().zip(&core.threads) {
         log::figure(format_args!("task.{}.messages", task.name), thread.messages);
+        if thread.life.incarnation != 0 {
+            log::figure(format_args!("task.{}.restarts", task.name), u64::from(thread.life.incarnation));
+        }
     }
     for vm in &system.vms {
         log::figure(format_args!("vm.{}.frames_mapped", vm.id), vm.mapped.load(Relaxed));
@@ -77,19 +77,18 @@ fn percentile(core: &Core, total: u64, percent: u64) -> u64 {
     0
 }
 
+/// Whether EPT and frame table agree: how many frames are mapped.
+pub fn proof(core: &Core) -> Option<u64> {
+    let vms = core.system.vms.iter().map(|vm| (vm.id, vm.pager, core.system.ept(vm)));
+    let proof = ledger::prove(&core.system.frames, vms);
+    proof.inspect_err(|contradiction| ::log::error!("ledger: {contradiction:x?}")).ok()
+}
+
 fn prove(core: &Core) -> bool {
-    let system = core.system;
-    let vms = system.vms.iter().map(|vm| (vm.id, vm.pager, system.ept(vm)));
-    let proof = ledger::prove(&system.frames, vms);
-    log::figure(format_args!("ledger_matches_ept"), u64::from(proof.is_ok()));
-    match proof {
-        Ok(frames) => {
-            ::log::info!("ledger: {frames} mapped frames, EPT and frame table agree");
-            true
-        }
-        Err(contradiction) => {
-            ::log::error!("ledger: {contradiction}");
-            false
-        }
+    let proof = proof(core);
+    log::figure(format_args!("ledger_matches_ept"), u64::from(proof.is_some()));
+    if let Some(frames) = proof {
+        ::log::info!("ledger: {frames} mapped frames, EPT and frame table agree");
     }
+    proof.is_some()
 }

@@ -6,6 +6,7 @@
 //! there is no second copy that could disagree.
 
 mod entry;
+mod owned;
 mod pool;
 
 pub use entry::{Entry, Use};

@@ -5,7 +5,6 @@
 use crate::arch::vmx::ept_entry::EptFormat;
 use crate::ept::{TableMemory, Tree, pages};
 use crate::frame::{FrameTable, Use};
-use core::fmt;
 use ipc_proto::grant::Pfn;
 
 /// A contradiction between an EPT and the frame table.
@@ -48,28 +47,6 @@ pub enum Contradiction {
         /// The frame.
         pfn: Pfn,
     },
-}
-
-impl fmt::Display for Contradiction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Mapped { vm, gfn, pfn, used } => {
-                write!(f, "VM {vm} maps gfn {gfn:#x} to frame {:#x}, which is {used:?}", pfn.0)
-            }
-            Self::Elsewhere { vm, pfn } => {
-                write!(f, "VM {vm} maps frame {:#x}, which is not listed as its", pfn.0)
-            }
-            Self::Count { mapped, counted } => {
-                write!(f, "the EPTs map {mapped} frames, the table counts {counted}")
-            }
-            Self::Block { first } => {
-                write!(f, "the frames from {:#x} are not what their block's word says", first.0)
-            }
-            Self::Table { vm, pfn } => {
-                write!(f, "a table of VM {vm} lies in frame {:#x}, which is not its", pfn.0)
-            }
-        }
-    }
 }
 
 /// Walks the EPTs of all VMs (`vms`: number, pager's task, root) and compares them with the frame table. Says how many

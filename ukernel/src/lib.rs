@@ -5,7 +5,8 @@
 //! [`fast`] is the short way through the same house when nothing is special. [`ledger`] proves that what was granted is
 //! what is mapped. Beside the walk: [`mend`] (faults that the ledger allows already), [`mmio`] (answers that are
 //! remembered), [`memop`] and [`harvest`] (what a pager does unasked), [`window`] (a VM's memory as its server sees it),
-//! [`shadow`] (a second pager, for comparison), [`trap`] (interrupts and faults of tasks).
+//! [`shadow`] (a second pager, for comparison), [`trap`] (interrupts and faults of tasks), [`restart`] (a task is stopped
+//! and started again).
 //!
 //! What there is: [`core`] (one CPU), [`system`] (what CPUs share), [`frame`] (who owns RAM), [`task`], [`thread`],
 //! [`vm`]. How it begins and ends: [`boot`], [`load`], [`fail`], [`figures`], [`log`]. What depends on the CPU, and all
@@ -32,6 +33,7 @@ pub mod memop;
 pub mod mend;
 pub mod mmio;
 pub mod portal;
+pub mod restart;
 pub mod set;
 pub mod shadow;
 pub mod system;

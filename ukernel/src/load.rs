@@ -1,4 +1,4 @@
-//! Loading a task at boot: its ELF image, its stack, and the pages that the kernel gives it.
+//! A task's images: what is in them, and how one becomes what the task sees, at boot and each time that it is started again.
 
 use crate::arch::boot_memory::BootFrames;
 use crate::arch::paging::{PhysMap, UserPages};
@@ -53,43 +53,94 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Loads an ELF image and makes a stack. Says where the task begins.
-    pub fn load(&mut self, image: &[u8]) -> Result<u64, Why> {
-        let elf = ElfBytes::<LittleEndian>::minimal_parse(image).map_err(|_| "its image is no 64-bit ELF file")?;
-        if elf.ehdr.e_type != ET_EXEC {
-            return Err("its image is not a static executable");
-        }
-        let segments = elf.segments().ok_or("its image has no segments")?;
-        for segment in segments.iter().filter(|segment| segment.p_type == PT_LOAD) {
-            let bytes = elf.segment_data(&segment).map_err(|_| "a segment is not in the file")?;
-            let writable = segment.p_flags & PF_W != 0;
-            let executable = segment.p_flags & PF_X != 0;
-            if writable && executable {
-                return Err("a segment is writable and executable");
-            }
-            let mut rights = Rights::READ;
-            rights.set(Rights::WRITE, writable);
-            rights.set(Rights::EXECUTE, executable);
-            self.load_segment(segment.p_vaddr, segment.p_memsz, bytes, rights)?;
-        }
+    /// Makes a stack.
+    pub fn stack(&mut self) -> Result<(), Why> {
         for at in (STACK_TOP - STACK_SIZE..STACK_TOP).step_by(4096) {
             self.map_new(at, Rights::READ | Rights::WRITE)?;
         }
-        Ok(elf.ehdr.e_entry)
+        Ok(())
     }
 
-    fn load_segment(&mut self, at: u64, len: u64, bytes: &[u8], rights: Rights) -> Result<(), Why> {
-        let end = at.checked_add(len).filter(|end| at >= IMAGE.start && *end <= IMAGE.end);
-        let end = end.ok_or("a segment lies outside of what images may use")?;
-        if !at.is_multiple_of(4096) || bytes.len() as u64 > len {
-            return Err("a segment does not begin on a page");
+    /// Takes an ELF image in: reserves frames for its pages and makes tables for them. Nothing of it is seen yet.
+    pub fn image(&mut self, bytes: &'static [u8]) -> Result<Image, Why> {
+        let elf = ElfBytes::<LittleEndian>::minimal_parse(bytes).map_err(|_| "its image is no 64-bit ELF file")?;
+        if elf.ehdr.e_type != ET_EXEC {
+            return Err("its image is not a static executable");
         }
-        for (n, page) in (at..end).step_by(4096).enumerate() {
-            let pfn = self.map_new(page, rights)?;
-            let from = (n * 4096).min(bytes.len());
-            let to = (from + 4096).min(bytes.len());
-            self.memory.fill(pfn, 0, &bytes[from..to]);
+        let mut image = Image { bytes, frames: Pfn(0), entry: elf.ehdr.e_entry };
+        let mut pages = 0;
+        for segment in elf.segments().ok_or("its image has no segments")?.iter().filter(|it| it.p_type == PT_LOAD) {
+            let content = elf.segment_data(&segment).map_err(|_| "a segment is not in the file")?;
+            if segment.p_flags & (PF_W | PF_X) == PF_W | PF_X {
+                return Err("a segment is writable and executable");
+            }
+            let (at, len) = (segment.p_vaddr, segment.p_memsz);
+            let end = at.checked_add(len).filter(|end| at >= IMAGE.start && *end <= IMAGE.end);
+            let end = end.ok_or("a segment lies outside of what images may use")?;
+            if !at.is_multiple_of(4096) || content.len() as u64 > len {
+                return Err("a segment does not begin on a page");
+            }
+            pages += (end - at).div_ceil(4096);
         }
-        Ok(())
+        image.frames = self.frames.take(pages, 1).ok_or("no memory for its pages")?;
+        let mut made = Ok(());
+        image.each_page(|at, pfn, rights, content| {
+            made = made.and_then(|()| self.map(at, pfn, rights));
+            self.memory.fill(pfn, content);
+        });
+        made?;
+        image.take_off(self.root, self.memory);
+        Ok(image)
+    }
+}
+
+/// An ELF image that was found to be one, and the frames that its pages have.
+pub struct Image {
+    bytes: &'static [u8],
+    /// The first of the frames: one for each page, in the order of the segments.
+    frames: Pfn,
+    /// Where the task begins.
+    pub entry: u64,
+}
+
+impl Image {
+    /// Visits its pages: address, frame, rights, content. The file lies where nobody writes, so that what was found once is still so.
+    fn each_page(&self, mut visit: impl FnMut(u64, Pfn, Rights, &[u8])) {
+        let mut pfn = self.frames.0;
+        let Ok(elf) = ElfBytes::<LittleEndian>::minimal_parse(self.bytes) else { return };
+        for segment in elf.segments().iter().flat_map(|all| all.iter()).filter(|it| it.p_type == PT_LOAD) {
+            let bytes = elf.segment_data(&segment).unwrap_or_default();
+            let mut rights = Rights::READ;
+            rights.set(Rights::WRITE, segment.p_flags & PF_W != 0);
+            rights.set(Rights::EXECUTE, segment.p_flags & PF_X != 0);
+            let mut content = bytes.chunks(4096);
+            for at in (segment.p_vaddr..segment.p_vaddr + segment.p_memsz).step_by(4096) {
+                visit(at, Pfn(pfn), rights, content.next().unwrap_or_default());
+                pfn += 1;
+            }
+        }
+    }
+
+    /// The task sees the image, as it was made: what could be written of it is written anew.
+    pub fn put_on(&self, root: Pfn, memory: &PhysMap) {
+        self.each_page(|at, pfn, rights, content| {
+            if rights.contains(Rights::WRITE) {
+                memory.fill(pfn, content);
+            }
+            set_leaf(root, memory, at, UserPages::leaf(pfn, 1, rights, MemType::WriteBack));
+        });
+    }
+
+    /// The task does not see the image any more.
+    pub fn take_off(&self, root: Pfn, memory: &PhysMap) {
+        self.each_page(|at, _, _, _| set_leaf(root, memory, at, 0));
+    }
+}
+
+/// Changes the entry of a page whose table is there.
+fn set_leaf(root: Pfn, memory: &PhysMap, at: u64, entry: u64) {
+    let place = Tree::<UserPages, _>::new(root, memory).find(at >> 12, 1);
+    if place.level == 1 {
+        place.table[place.index].store(entry, Relaxed);
     }
 }

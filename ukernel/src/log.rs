@@ -24,6 +24,11 @@ impl Letter {
     /// What ends something.
     pub const ERROR: Self = Self::Log(Level::Error);
 
+    /// That of a server's line, from its number for the level: 1 is an error.
+    pub fn of_level(level: u64) -> Self {
+        Self::Log(Level::iter().nth((level as usize).saturating_sub(1)).unwrap_or(Level::Trace))
+    }
+
     fn initial(self) -> char {
         match self {
             Self::Log(level) => level.as_str().as_bytes()[0] as char,
@@ -44,17 +49,6 @@ pub fn line(letter: Letter, who: &str, text: Arguments<'_>) {
 /// Prints a figure of the kernel.
 pub fn figure(key: Arguments<'_>, value: u64) {
     line(Letter::Figure, "ukernel", format_args!("{key} {value}"));
-}
-
-/// Prints a line of a server.
-pub fn from_server(who: &str, level: u64, text: &str) {
-    let level = Level::iter().nth((level as usize).saturating_sub(1)).unwrap_or(Level::Trace);
-    line(Letter::Log(level), who, format_args!("{text}"));
-}
-
-/// Prints a figure of a server.
-pub fn figure_from_server(who: &str, _: u64, text: &str) {
-    line(Letter::Figure, who, format_args!("{text}"));
 }
 
 struct Logger;
@@ -83,11 +77,6 @@ pub fn start() {
 
 /// From now on only lines up to `level` are printed.
 pub fn limit(level: LogLevel) {
-    log::set_max_level(match level {
-        LogLevel::Error => LevelFilter::Error,
-        LogLevel::Warn => LevelFilter::Warn,
-        LogLevel::Info => LevelFilter::Info,
-        LogLevel::Debug => LevelFilter::Debug,
-        LogLevel::Trace => LevelFilter::Trace,
-    });
+    // Both begin with errors, but the crate's has a level before them: off.
+    log::set_max_level(LevelFilter::iter().nth(level as usize + 1).unwrap_or(LevelFilter::Trace));
 }

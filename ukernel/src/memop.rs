@@ -5,7 +5,7 @@ use crate::arch::vmx::ept_entry::{EptFormat, lost};
 use crate::core::{Context, Core};
 use crate::ept::{Entry, Format, Leaf, TOP, Tree, pages};
 use crate::fault;
-use crate::frame::Pool;
+use crate::frame::{Found, Pool};
 use crate::grant;
 use crate::harvest;
 use crate::shadow;
@@ -67,6 +67,10 @@ pub fn mem_op(core: &mut Core, id: u8, words: &Words) -> Result<Words, Refused> 
         MemOp::Shadow => {
             let row = vm.shown.lock().tally.get(w2 as usize).copied().filter(|_| vm.shadow.is_some());
             row.ok_or(Refused::NotAsked)
+        }
+        MemOp::Owned => {
+            let (first, count, found) = system.frames.owned(id, w2).ok_or(Refused::NotAsked)?;
+            Ok([first, count, u64::from(found == Found::Mapped), 0, 0, 0])
         }
     }
 }

@@ -4,8 +4,9 @@ use crate::core::{Context, Core, Next};
 use crate::fault;
 use crate::thread::{Question, State};
 use crate::vcpu::Status;
+use crate::vm::Vm;
 use crate::{exit, window};
-use ipc_proto::call::Received;
+use ipc_proto::call::{Cause, Received, notice};
 use ipc_proto::refused::Refused;
 use ipc_proto::words::Words;
 
@@ -73,7 +74,8 @@ impl Core {
         if thread.notices != 0 {
             let notices = core::mem::take(&mut thread.notices);
             thread.state = State::Frame;
-            let words = [notices, 0, 0, 0, 0, 0];
+            let ended = if notices & notice::VM_ENDED != 0 { self.ended_vms(id) } else { 0 };
+            let words = [notices, ended, 0, 0, 0, 0];
             return Some(self.answer(id, Received::Notice as u64, words));
         }
         let from = thread.askers.take()?;
@@ -84,6 +86,12 @@ impl Core {
         }
         let (status, words) = self.question(from);
         Some(self.answer(id, status, words))
+    }
+
+    /// The VMs of a pager whose server has stopped: a bit for each.
+    pub fn ended_vms(&self, pager: u8) -> u64 {
+        let ended = |vm: &&Vm| vm.pager == Some(pager) && self.threads[usize::from(vm.server)].state == State::Stopped;
+        self.system.vms.iter().filter(ended).fold(0, |bits, vm| bits | 1 << vm.id)
     }
 
     /// Copies what a call carries from the caller's message page.
@@ -163,7 +171,8 @@ impl Core {
         if thread.refused > PATIENCE {
             // It waits for whoever comes after this thread.
             thread.askers.insert(asker);
-            return self.stop(id, format_args!("{PATIENCE} replies in a row were refused, the last: {refused}"));
+            let why = format_args!("{PATIENCE} replies in a row were refused, the last: {refused}");
+            return self.stop(id, (Cause::Refused, refused as u64), why);
         }
         thread.serving = asker;
         let (mut status, mut words) = self.question(asker);

@@ -1,11 +1,12 @@
 //! A task: a user-mode program with its address space and its handles.
 
 use crate::arch::paging::Space;
+use crate::load::Image;
 use core::sync::atomic::AtomicBool;
 use heapless::Vec;
 use ipc_proto::grant::Pfn;
-use ipc_proto::layout::handle;
-use ipc_proto::manifest::{MAX_PORTS, Name, Ports};
+use ipc_proto::layout::{BootInfo, handle};
+use ipc_proto::manifest::{MAX_PORTS, MAX_SPARES, Name, Ports};
 use ipc_proto::refused::Refused;
 
 /// What a handle refers to, and with it what its holder may do.
@@ -40,6 +41,12 @@ pub struct Task {
     pub supervisor: bool,
     /// The ports that it may touch.
     pub ports: Vec<Ports, MAX_PORTS>,
+    /// What it can be started with: its image, and its spares.
+    pub images: Vec<Image, { MAX_SPARES + 1 }>,
+    /// What it is told at its first start.
+    pub info: BootInfo,
+    /// The frame that it is told in.
+    pub info_page: Pfn,
     /// Its handles.
     pub handles: [Handle; handle::TABLE],
     /// Whether translations of its windows that the CPU has cached are no longer true.

@@ -4,7 +4,7 @@ use crate::arch::door::TrapFrame;
 use crate::arch::paging::Space;
 use crate::core::Context;
 use crate::set::Contexts;
-use ipc_proto::call::End;
+use ipc_proto::call::{Cause, End};
 use ipc_proto::grant::{Gpa, Pfn};
 use ipc_proto::words::Words;
 
@@ -78,12 +78,31 @@ pub struct Thread {
     pub deadline: Option<u64>,
     /// How the system shall end, if it has said so.
     pub end: Option<End>,
+    /// Of the task: how it has fared.
+    pub life: Life,
+}
+
+/// How a task has fared, over all of its incarnations.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Life {
+    /// Why it has stopped last, and the detail.
+    pub cause: (Cause, u64),
+    /// How often it was started again.
+    pub incarnation: u32,
+    /// The image that it was started with.
+    pub image: u8,
+    /// What the next incarnation is told.
+    pub kept: u64,
+    /// For how many ticks it may be busy with one message; 0 for as long as it likes.
+    pub patience: u64,
+    /// Since when it has been seen to be busy with one, and how many messages it had received then.
+    pub busy: Option<(u64, u64)>,
 }
 
 impl Thread {
     /// A thread that begins with `frame`.
     #[must_use]
-    pub fn new(frame: TrapFrame, message: Pfn, priority: u8, space: Space) -> Self {
+    pub fn new(frame: TrapFrame, message: Pfn, priority: u8, space: Space, life: Life) -> Self {
         Self {
             state: State::Frame,
             priority,
@@ -100,6 +119,7 @@ impl Thread {
             messages: 0,
             deadline: None,
             end: None,
+            life,
         }
     }
 

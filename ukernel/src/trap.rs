@@ -5,6 +5,7 @@ use crate::arch::door::TrapFrame;
 use crate::core::{Context, Core, Next};
 use crate::thread::State;
 use crate::window;
+use ipc_proto::call::Cause;
 use ipc_proto::grant::Rights;
 
 /// General protection.
@@ -26,11 +27,14 @@ pub fn trapped(core: &mut Core, frame: &TrapFrame) -> Next {
         PAGE_FAULT => page_fault(core, id, frame, cpu::cr2()),
         PROTECTION if core.open_ports(id) => core.run(Next::Resume(id)),
         0..32 => {
-            core.stop(id, format_args!("exception {} (error {:#x}) at {:#x}", frame.vector, frame.error, frame.rip))
+            let why = format_args!("exception {} (error {:#x}) at {:#x}", frame.vector, frame.error, frame.rip);
+            core.stop(id, (Cause::Trap, frame.rip), why)
         }
         interrupt => {
             core.interrupt(interrupt as u8);
-            core.run(Next::Resume(id))
+            // It may be this interrupt that stopped it.
+            let stopped = core.threads[usize::from(id)].state == State::Stopped;
+            if stopped { core.pick() } else { core.run(Next::Resume(id)) }
         }
     }
 }
@@ -45,5 +49,6 @@ fn page_fault(core: &mut Core, id: u8, frame: &TrapFrame, address: u64) -> Next 
             return window::fault(core, id, vm, gpa, u32::from(access.bits()));
         }
     }
-    core.stop(id, format_args!("page fault at {address:#x} (error {:#x}), instruction {:#x}", frame.error, frame.rip))
+    let why = format_args!("page fault at {address:#x} (error {:#x}), instruction {:#x}", frame.error, frame.rip);
+    core.stop(id, (Cause::Trap, frame.rip), why)
 }

@@ -119,6 +119,12 @@ impl Vcpu {
         Self { vm, number, of, badge, leaf_table, status, cpu, left_at: 0, last, last_rip: 0, again: 0, counts }
     }
 
+    /// It waits for its pager, and a shadow gets its fault too if the VM has one.
+    #[inline(always)]
+    pub const fn faults(&mut self) {
+        self.status = if self.of.shadow.is_some() { Status::Watched } else { Status::Faulted };
+    }
+
     /// Whether a fault must be looked at more closely: it came back often. As cheap as can be; [`Vcpu::is_stuck`] decides.
     #[inline(always)]
     pub fn may_be_stuck(&mut self, gpa: Gpa) -> bool {

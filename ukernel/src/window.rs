@@ -11,6 +11,7 @@ use crate::system::System;
 use crate::thread::{Question, State};
 use crate::vm::Vm;
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
+use ipc_proto::call::Cause;
 use ipc_proto::fault::{Fault, FaultKind, Origin, Qualification};
 use ipc_proto::grant::{Gpa, Pfn, Rights, SeenBy};
 use ipc_proto::layout::{WINDOW, WINDOW_STRIDE};
@@ -39,7 +40,8 @@ pub fn fault(core: &mut Core, thread: u8, vm: u8, gpa: Gpa, access: u32) -> Next
         return core.run(Next::Resume(thread));
     }
     let Some(pager) = core.system.vms[usize::from(vm)].pager else {
-        return core.stop(thread, format_args!("window access at {:#x}, and no task serves the VM's faults", gpa.0));
+        let why = format_args!("window access at {:#x}, and no task serves the VM's faults", gpa.0);
+        return core.stop(thread, (Cause::Window, gpa.0), why);
     };
     core.threads[usize::from(thread)].state = State::Asking(Question::Window { vm, gpa, access });
     let question = core.question(Context::Thread(thread));

@@ -1,5 +1,7 @@
 //! The figures of a run: as JSON for programs, as a table for people.
 
+mod reasons;
+
 use crate::console::SystemLine;
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
@@ -24,9 +26,11 @@ impl Figures {
     /// Takes a figure from a system line, if it is one; the last of a name counts.
     pub fn take(&mut self, line: &SystemLine) {
         let Some((key, value)) = line.figure() else { return };
+        let exit = key.strip_prefix("exits.").filter(|_| line.speaker == KERNEL).and_then(reasons::name);
+        let key = exit.map_or_else(|| key.to_owned(), |name| format!("exits.{name}"));
         match self.all.iter_mut().find(|figure| figure.speaker == line.speaker && figure.key == key) {
             Some(figure) => figure.value = value,
-            None => self.all.push(Figure { speaker: line.speaker.clone(), key: key.to_owned(), value }),
+            None => self.all.push(Figure { speaker: line.speaker.clone(), key, value }),
         }
     }
 
@@ -238,7 +242,7 @@ mod tests {
     fn the_json_nests_dotted_figures_and_keeps_servers_apart() {
         let figures = figures(&[
             ("ukernel", "ticks 100"),
-            ("ukernel", "exits.cpuid 3"),
+            ("ukernel", "exits.10 3"),
             ("ukernel", "faults.count 22303"),
             ("ukernel", "faults.pages_granted 22300"),
             ("ukernel", "faults.ticks_p50 900"),
@@ -286,8 +290,8 @@ mod tests {
     #[test]
     fn the_table_shows_the_most_frequent_exit_first_and_every_server() {
         let figures = figures(&[
-            ("ukernel", "exits.cpuid 3"),
-            ("ukernel", "exits.ept_violation 22303"),
+            ("ukernel", "exits.10 3"),
+            ("ukernel", "exits.48 22303"),
             ("ukernel", "ledger_matches_ept 0"),
             ("vmm-mm", "pf_taken 123"),
         ]);

@@ -155,8 +155,8 @@ fn read(file: &str, table: &Table) -> anyhow::Result<System> {
     let kernels = manifest.vms.iter().map(|vm| vm.guest.kernel.as_str()).collect::<Vec<_>>().join(", ");
     let about = whole.text("about")?.map_or_else(|| format!("guest kernel {kernels}"), str::to_owned);
     let mut system = System { manifest, about, modules: Vec::new(), open: open.collect() };
-    for (task, source) in tasks {
-        system.add(&whole, task.image, source)?;
+    for (name, source) in tasks.into_iter().flat_map(|(_, sources)| sources) {
+        system.add(&whole, name, source)?;
     }
     for (name, source) in vms.into_iter().flat_map(|files| files.files) {
         system.add(&whole, name, source)?;

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "SYSENTER")]
 
 use core::arch::asm;
-use ipc_proto::call::{self, Call, End, NO_REPLY};
+use ipc_proto::call::{self, Call, Deed, End, NO_REPLY};
 use ipc_proto::exit::{ExitMessage, Resume};
 use ipc_proto::fault::Fault;
 use ipc_proto::layout::handle;
@@ -74,8 +74,8 @@ pub enum Received {
         /// How many bytes of the message page are the request's.
         len: usize,
     },
-    /// Notification bits, see [`call::notice`].
-    Notice(u64),
+    /// Notification bits, see [`call::notice`], and with `VM_ENDED` a bit for each VM that is over.
+    Notice(u64, u64),
     /// The last reply was refused; the fault waits for another.
     RefusedReply(Fault, Refused),
     /// Something that this version does not know.
@@ -125,7 +125,7 @@ fn received(answer: Answer) -> Received {
             Err(_) => Received::Unknown(answer),
         },
         Some(call::Received::Call) => Received::Call { vm: words[0] as usize, len: words[1] as usize },
-        Some(call::Received::Notice) => Received::Notice(words[0]),
+        Some(call::Received::Notice) => Received::Notice(words[0], words[1]),
         Some(call::Received::RefusedReply) => match (Fault::from_words(&words), Refused::from_number(words[5])) {
             (Ok(fault), Some(refused)) => Received::RefusedReply(fault, refused),
             _ => Received::Unknown(answer),
@@ -221,6 +221,29 @@ pub fn timer(deadline: u64) {
 /// `BadHandle`.
 pub fn power_off(end: End) -> Result<(), Refused> {
     enter(Call::PowerOff as u64, [u64::from(handle::MACHINE), end as u64, 0, 0, 0, 0]).checked().map(|_| ())
+}
+
+/// Ends this task: it is done, and how.
+pub fn finish(end: End) -> ! {
+    enter(Call::Finish as u64, [end as u64, 0, 0, 0, 0, 0]);
+    // A task that is done does not come back.
+    loop {
+        let _ = receive();
+    }
+}
+
+/// The next incarnation of this task finds `value` in its boot information.
+pub fn keep(value: u64) {
+    enter(Call::Keep as u64, [value, 0, 0, 0, 0, 0]);
+}
+
+/// A supervisor looks at a task, stops it, or starts it with that image.
+///
+/// # Errors
+/// `BadHandle`, `NoRight`, `Unanswered` when it runs, `BadCount` without such an image.
+pub fn supervise(task: usize, deed: Deed, image: usize) -> Result<Words, Refused> {
+    let words = [u64::from(handle::MACHINE), task as u64, deed as u64, image as u64, 0, 0];
+    enter(Call::Supervise as u64, words).checked()
 }
 
 /// Reports one figure for the summary: `key value`.

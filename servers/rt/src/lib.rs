@@ -25,8 +25,8 @@ mod memory;
 pub mod port;
 
 pub use call::{
-    Answer, Received, donate, mem_op, power_off, receive, receive_words, reply, reply_call, reply_words, run, send,
-    stat, system_call, timer, tsc,
+    Answer, Received, donate, finish, keep, mem_op, power_off, receive, receive_words, reply, reply_call, reply_words,
+    run, send, stat, supervise, system_call, timer, tsc,
 };
 pub use memory::{
     FrameBytes, StatePage, Task, Window, frame, read_message, read_message_at, write_message, write_message_at,

@@ -5,6 +5,7 @@ use crate::ahead::LargeAhead;
 use crate::compress::Compressor;
 use crate::cow::Shares;
 use crate::image::Images;
+use crate::keep::Keeper;
 use crate::machine::{Kernel, Memory};
 use crate::memslot::MemSlot;
 use crate::pending::{Jobs, Search};
@@ -18,6 +19,8 @@ use ipc_proto::manifest::{MAX_MODULES, MAX_VMS};
 
 /// All of it.
 pub struct Backing {
+    /// What outlives the task.
+    pub keeper: Keeper,
     /// Room to compress in.
     pub compressor: Compressor,
     /// How many pages have a shared frame.
@@ -88,6 +91,7 @@ pub struct Counts {
 impl Backing {
     /// Nothing is backed.
     pub const EMPTY: Self = Self {
+        keeper: Keeper::OFF,
         compressor: Compressor::EMPTY,
         shares: Shares::EMPTY,
         images: Images::NONE,

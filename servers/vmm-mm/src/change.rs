@@ -10,7 +10,7 @@ use crate::machine::{Kernel, Memory};
 use crate::memslot::{MemSlots, State, check_flags, rights};
 use crate::policy::Overcommit;
 use crate::pool::Pool;
-use crate::store::{Note, Tree};
+use crate::store::{Note, OutOfFrames, Tree};
 use crate::tdp::Mmu;
 use ipc_proto::grant::{Gfn, Level, Rights};
 use ipc_proto::slot::{Slot, SlotFlags, SlotId, SlotRefused, Space, Tracking};
@@ -55,15 +55,39 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         if !self.pool.promise(frames) {
             return Err(SlotRefused::OutOfMemory);
         }
-        self.try_create(slots, slot).inspect_err(|_| self.pool.unpromise(frames))
+        self.try_create(slots, slot, frames).inspect_err(|_| self.pool.unpromise(frames))
     }
 
-    fn try_create(&mut self, slots: &mut MemSlots, slot: &Slot) -> Result<(), SlotRefused> {
+    fn try_create(&mut self, slots: &mut MemSlots, slot: &Slot, promised: u64) -> Result<(), SlotRefused> {
         self.begin()?;
         if slot.flags.contains(SlotFlags::LOG_DIRTY_PAGES) && slot.space == Space::Normal {
             self.log_for(slots)?;
         }
-        slots.create(slot)
+        slots.create(slot)?;
+        let made = slots.slot_mut(slot.space, slot.id)?;
+        made.promised = promised;
+        if let Some(image) = self.backing.images.of(slot.id).filter(|_| slot.space == Space::Normal) {
+            made.set_image(image);
+        }
+        let kept = self.keep(slots, (slot.space, slot.id));
+        if kept.is_err() {
+            let mut made = slots.remove(slot.space, slot.id)?;
+            made.tree.clear(self.pool, self.machine);
+        }
+        kept
+    }
+
+    /// A slot can be kept in another state.
+    fn room_to_keep(&mut self) -> Result<(), SlotRefused> {
+        let room = self.backing.keeper.make_room(self.pool, self.machine);
+        room.map_err(|OutOfFrames| SlotRefused::OutOfMemory)
+    }
+
+    /// The next incarnation shall find the slot as it is now.
+    fn keep(&mut self, slots: &mut MemSlots, (space, id): Which) -> Result<(), SlotRefused> {
+        let slot = slots.slot_mut(space, id)?;
+        let kept = self.backing.keeper.put(self.vm, space, slot, self.pool, self.machine);
+        kept.map_err(|OutOfFrames| SlotRefused::OutOfMemory)
     }
 
     /// The slot and its memory are gone.
@@ -75,9 +99,11 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         self.begin()?;
         self.zap(slots, (space, id), Written::Forgotten)?;
         let mut slot = slots.remove(space, id)?;
+        // Its frames may be anybody's from here on.
+        self.backing.keeper.remove(slot.cell, self.machine);
         self.backing.forget(self.vm, &mut slot, self.pool, self.machine);
         slot.tree.clear(self.pool, self.machine);
-        self.pool.unpromise(Tree::frames_for(slot.tree.skew(), slot.pages()));
+        self.pool.unpromise(slot.promised);
         self.end_log(slots);
         Ok(())
     }
@@ -88,11 +114,13 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
     /// `NoSuchSlot`, `BeyondGuest`, `Overlap`, `Kernel`.
     pub fn relocate(&mut self, slots: &mut MemSlots, (space, id): Which, base: Gfn) -> Result<(), SlotRefused> {
         slots.check_move(space, id, base)?;
+        self.room_to_keep()?;
         self.begin()?;
         // What the CPU has logged is by gfn.
         self.take_log(slots)?;
         self.zap(slots, (space, id), Written::Noted)?;
         slots.relocate(space, id, base)?;
+        self.keep(slots, (space, id))?;
         slots.set_state(space, id, State::Valid)
     }
 
@@ -103,11 +131,13 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
     pub fn set_flags(&mut self, slots: &mut MemSlots, (space, id): Which, flags: SlotFlags) -> Result<(), SlotRefused> {
         check_flags(flags)?;
         let before = slots.slot_mut(space, id)?.flags();
+        self.room_to_keep()?;
         self.begin()?;
         slots.set_state(space, id, State::Invalid)?;
         let shrunk = self.shrink(slots, (space, id), before, flags);
         if shrunk.is_ok() {
             slots.set_flags(space, id, flags)?;
+            self.keep(slots, (space, id))?;
         }
         slots.set_state(space, id, State::Valid)?;
         let lost = before.difference(flags);

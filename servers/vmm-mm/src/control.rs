@@ -45,7 +45,11 @@ impl Pager {
             return SlotReply::Refused(SlotRefused::NoHello);
         };
         if let SlotRequest::Hello(hello) = request {
-            return greet(memory, hello);
+            let answer = greet(memory, hello);
+            if memory.greeted == Greeted::Yes {
+                self.backing.keeper.greet(vm, machine);
+            }
+            return answer;
         }
         if memory.greeted == Greeted::No {
             return SlotReply::Refused(SlotRefused::NoHello);

@@ -6,7 +6,8 @@
 //! frame, out of [`store`] and [`pool`], as [`policy`] advises -> [`runs`] makes grants -> [`serve`] replies, [`stats`]
 //! counts and [`history`] remembers. The first touch of a page goes the short way in [`serve`], everything else all the
 //! way in `tdp`. What is behind a page beside a frame of its own is in [`backing`]: frames that pages share ([`cow`]), boot modules
-//! ([`image`]), the compressed store ([`zstore`], [`compress`]). Without a frame, `reclaim` takes some back and the fault is
+//! ([`image`]), the compressed store ([`zstore`], [`compress`]). What outlives the task is in [`keep`], and [`adopt`] goes on
+//! from there. Without a frame, `reclaim` takes some back and the fault is
 //! `pending` meanwhile; `survey` does what is done at times. [`shares`] says how many frames each VM has. [`control`] answers what the VM's server asks: about slots (`change`), what was written ([`dirty`]), and
 //! [`why`] an address faults, which it may have [`tell`] line by line. [`machine`] is what the pager needs of the kernel: in a system `task` puts system calls there, on the host tests their own.
 //!
@@ -17,6 +18,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod adopt;
 mod ahead;
 pub mod alarm;
 pub mod backing;
@@ -31,11 +33,13 @@ mod harvest;
 pub mod history;
 mod idle;
 pub mod image;
+pub mod keep;
 pub mod level;
 pub mod machine;
 pub mod memslot;
 pub mod mtrr;
-pub(crate) mod pending;
+pub(crate) mod over;
+mod pending;
 pub mod policy;
 pub mod pool;
 mod populate;

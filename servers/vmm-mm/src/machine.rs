@@ -105,6 +105,10 @@ pub trait Kernel {
     fn mapped(&mut self, vm: usize, gfn: Gfn) -> Option<Grant> {
         self.next_mapped(vm, gfn).filter(|leaf| gfn.0.wrapping_sub(leaf.gfn.0) < leaf.level.frames())
     }
+    /// The first frames from `pfn` on that are the pager's and alike; `None` when there are none.
+    fn owned(&mut self, pfn: u64) -> Option<OwnedRun>;
+    /// The next incarnation is told `pfn`.
+    fn keep(&mut self, pfn: u64);
     /// The first page that is mapped at `gfn` or behind; `None` when there is none.
     fn next_mapped(&mut self, vm: usize, gfn: Gfn) -> Option<Grant>;
     /// The entries by which the CPU finds `gfn`, none beyond the guest; `None` when the kernel does not say.
@@ -168,6 +172,17 @@ impl Cpu {
         };
         Self { abilities: Abilities::from_bits_truncate(word), largest }
     }
+}
+
+/// Neighbouring frames that are the pager's to grant or to donate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnedRun {
+    /// The pfn of the first.
+    pub first: u64,
+    /// How many.
+    pub count: u64,
+    /// Whether they are mapped in a guest.
+    pub mapped: bool,
 }
 
 /// Whether the CPU logs which pages the guest writes.

@@ -5,10 +5,12 @@
 //! everything before it changes anything.
 
 mod hot;
+mod restore;
 mod sorted;
 
+use crate::keep::Cell;
 use crate::level::BLOCK;
-use crate::store::{Block, Note, Page, Tree};
+use crate::store::{Block, Tree};
 use hot::HOT;
 use ipc_proto::grant::{Gfn, Rights, SeenBy};
 use ipc_proto::slot::{Slot, SlotFlags, SlotId, SlotRefused, Space};
@@ -32,6 +34,10 @@ pub struct MemSlot {
     image: Option<u8>,
     /// Nothing is special about it: what the first touch of a page asks.
     plain: bool,
+    /// Where it is kept.
+    pub(crate) cell: Cell,
+    /// Frames that were promised to it.
+    pub(crate) promised: u64,
     /// The frames of its pages, by offset in the slot.
     pub tree: Tree,
 }
@@ -55,6 +61,8 @@ impl MemSlot {
             state: State::Valid,
             image: None,
             plain: slot.flags.is_empty(),
+            cell: Cell::NONE,
+            promised: 0,
             tree: Tree::new(slot.base.0, slot.pages),
         }
     }
@@ -132,16 +140,6 @@ impl MemSlot {
 
     const fn settle(&mut self) {
         self.plain = self.flags.is_empty() && matches!(self.state, State::Valid) && self.image.is_none();
-    }
-
-    /// What the guest may do with one of its small pages: no writes where they are not its own, or the frame is not.
-    #[must_use]
-    pub const fn page_rights(&self, page: Page) -> Rights {
-        if page.has(Note::Tracked) || page.is_shared() {
-            self.rights().difference(Rights::WRITE)
-        } else {
-            self.rights()
-        }
     }
 
     /// Whether it holds `gfn`.

@@ -9,6 +9,8 @@
 
 mod gigabyte;
 mod promise;
+mod rebuild;
+
 use crate::machine::Memory;
 use crate::store::MAX_FRAMES;
 

@@ -13,9 +13,6 @@ use ipc_proto::slot::Slot;
 impl<M: Memory + Kernel> Mmu<'_, M> {
     /// What a new slot, which faults ask for, has from its beginning.
     pub fn furnish(&mut self, slot: &mut MemSlot, policy: &mut Chosen, made: &Slot) {
-        if let Some(image) = self.backing.images.of(slot.id()) {
-            slot.set_image(image);
-        }
         if policy.reserve() > Level::Page {
             // Large pages will be wanted: they are zeroed by then.
             self.machine.ask_for_time();

@@ -105,13 +105,8 @@ impl Pager {
         policy: Chosen,
         memory: &mut impl Memory,
     ) {
-        self.first_pfn = first_pfn;
-        self.policy = policy;
-        let mut first = 0;
-        for (vm, frames) in self.vms.iter_mut().zip(shares) {
-            first = vm.pool.open(first_pfn, first, *frames, memory);
-            vm.slots.open(guest_physical_bits);
-        }
+        self.prepare(first_pfn, guest_physical_bits, policy);
+        self.take_over(shares, memory);
     }
 
     /// Tells the pager what the CPU can do, and how it shall see what guests write: the best way that the CPU has, or one

@@ -17,13 +17,33 @@ pub fn main(task: Task) -> ! {
     let mut machine = Machine::of(&task);
     let mut pager = PAGER.lock();
     let policy = policy(&task);
-    log::info!("{} frames from pfn {:#x}, policy {}", task.info.frames, task.info.first_pfn, policy.name());
-    let bits = task.info.guest_physical_bits;
-    pager.open(task.info.first_pfn, &task::frames(&task), bits, policy, &mut machine);
+    if task.info.incarnation == 0 {
+        log::info!("{} frames from pfn {:#x}, policy {}", task.info.frames, task.info.first_pfn, policy.name());
+    }
+    pager.prepare(task.info.first_pfn, task.info.guest_physical_bits, policy);
     equip(&mut pager, &task, &mut machine);
     images(&mut pager, &task);
+    begin(&mut pager, &task, &mut machine);
     pager.wake(&mut machine);
     task::serve(&mut pager, &mut machine, |_, _, _| None)
+}
+
+/// Takes the frames over: all of them, or what the incarnation before knew of them. A pager that cannot go on stops before it
+/// answers anything.
+fn begin(pager: &mut Pager, task: &Task, machine: &mut Machine) {
+    let info = &task.info;
+    if info.kept == 0 {
+        pager.take_over(&task::frames(task), machine);
+        if pager.keep_on(machine).is_err() {
+            log::warn!("too few frames: after a death nothing of this would be known");
+        }
+        return;
+    }
+    let began = rt::tsc();
+    match pager.adopt((info.kept, &task::frames(task)), info.incarnation, machine) {
+        Ok(adopted) => log::debug!("incarnation {}: {adopted}, {} ticks", info.incarnation, rt::tsc() - began),
+        Err(broken) => panic!("what the incarnation before has left cannot be trusted: {broken:x?}"),
+    }
 }
 
 /// How writes are seen: as the manifest says, or the best way that the CPU has.
@@ -33,7 +53,9 @@ fn equip(pager: &mut Pager, task: &Task, machine: &mut Machine) {
         .option("dirty")
         .map(|name| Way::by_name(name).unwrap_or_else(|| panic!("option dirty = {name}: there are {:?}", Way::NAMES)));
     let cpu = task.info.vms.first().and_then(|vm| machine.cpu(usize::from(*vm))).unwrap_or(Cpu::PLAIN);
-    log::info!("the CPU has {:?} and pages of {:?}", cpu.abilities, cpu.largest);
+    if task.info.incarnation == 0 {
+        log::info!("the CPU has {:?} and pages of {:?}", cpu.abilities, cpu.largest);
+    }
     if let Err(way) = pager.equip(cpu, wanted) {
         panic!("option dirty = {}: this CPU does not have it", way.name());
     }

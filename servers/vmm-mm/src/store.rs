@@ -9,11 +9,14 @@ mod block;
 mod large;
 mod page;
 mod scan;
+mod walk;
 
 pub use block::{Block, Row};
 pub use page::{Content, MAX_FRAMES, Note, Page};
 pub use scan::{Stiff, Used};
+pub use walk::Held;
 
+use crate::keep::settled;
 use crate::machine::{Memory, WORDS};
 use crate::pool::{Frame, LargeFrame, Pool};
 use page::{INDEX, LARGE, SMALL};
@@ -184,7 +187,10 @@ impl Tree {
         let place = index(key, 0);
         let page = Page(memory.word(leaf, place));
         if !page_in(leaf, place, memory).is_large() {
+            // The content is there before the entry says so, and before what it said before is anybody else's.
+            settled();
             memory.set_word(leaf, place, page.with(content).0);
+            settled();
         }
     }
 

@@ -3,7 +3,7 @@
 
 use crate::alarm::{Alarm, Due};
 use crate::control::{MESSAGE, REPLY};
-use crate::machine::{Cpu, FRAME, Kernel, LogSwitch, Memory, PageBytes};
+use crate::machine::{Cpu, FRAME, Kernel, LogSwitch, Memory, OwnedRun, PageBytes};
 use crate::serve::{INTERNAL, Pager};
 use crate::shares::{Shares, shares};
 use core::fmt::Arguments;
@@ -11,7 +11,7 @@ use heapless::Vec;
 use ipc_proto::call::notice;
 use ipc_proto::exit::{ExitMessage, Resume, ResumeFlags};
 use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Rights};
-use ipc_proto::manifest::MAX_MODULES;
+use ipc_proto::manifest::{MAX_MODULES, MAX_VMS};
 use ipc_proto::memop::{Harvest, MemOp};
 use ipc_proto::refused::Refused;
 use ipc_proto::state::StateMask;
@@ -22,6 +22,8 @@ use rt::{Answer, Received, Task};
 /// The kernel and the task's own frames.
 pub struct Machine {
     first_pfn: u64,
+    /// One of the VMs that it pages.
+    vm: Option<usize>,
     alarm: Alarm,
     /// The boot modules of this task, in the manifest's order.
     images: Vec<&'static [u8], MAX_MODULES>,
@@ -42,7 +44,8 @@ impl Machine {
     #[must_use]
     pub fn of(task: &Task) -> Self {
         let images = task.info.modules.iter().filter_map(|module| task.module(&module.name)).collect();
-        Self { first_pfn: task.info.first_pfn, alarm: Alarm::NONE, images }
+        let vm = task.info.vms.first().map(|vm| usize::from(*vm));
+        Self { first_pfn: task.info.first_pfn, vm, alarm: Alarm::NONE, images }
     }
 }
 
@@ -79,12 +82,13 @@ fn other(pager: &mut Pager, machine: &mut Machine, message: Answer) -> Answer {
             log::error!("the manifest made a pager the server of vm {}: {:?} is not answered", exit.vm, exit.exit);
             Some(park(&exit))
         }
-        Received::Notice(notice::TIMER) => {
-            timer_came(pager, machine);
-            None
-        }
-        Received::Notice(bits) => {
-            log::warn!("notifications {bits:#x}, asked for by nobody");
+        Received::Notice(bits, ended) => {
+            if bits & notice::TIMER != 0 {
+                timer_came(pager, machine);
+            }
+            for vm in (0..MAX_VMS).filter(|vm| ended >> vm & 1 != 0) {
+                pager.vm_ended(vm, machine);
+            }
             None
         }
         Received::Unknown(answer) if answer.status == Refused::NotAsked as u64 => None,
@@ -212,6 +216,15 @@ impl Kernel for Machine {
 
     fn donate(&mut self, vm: usize, first: u64, count: u64) -> Result<(), Refused> {
         rt::donate(vm, first, count)
+    }
+
+    fn owned(&mut self, pfn: u64) -> Option<OwnedRun> {
+        let [first, count, mapped, ..] = rt::mem_op(self.vm?, MemOp::Owned, [pfn, 0, 0, 0]).ok()?;
+        Some(OwnedRun { first, count, mapped: mapped != 0 })
+    }
+
+    fn keep(&mut self, pfn: u64) {
+        rt::keep(pfn);
     }
 
     fn next_mapped(&mut self, vm: usize, gfn: Gfn) -> Option<Grant> {

@@ -103,7 +103,16 @@ pub(crate) struct FakeMachine {
     pub wake: Option<u64>,
     /// What time it is.
     pub tsc: u64,
+    /// Frames that the pager has, without those that were given away.
+    pub owned: BTreeSet<u64>,
+    /// What the pager has kept; 0 for nothing.
+    pub kept: u64,
+    /// After so many writes and operations more the pager dies.
+    pub dies_after: Option<u64>,
 }
+
+/// What a pager's death unwinds with.
+pub(crate) struct Death;
 
 impl Default for FakeMachine {
     fn default() -> Self {
@@ -141,6 +150,9 @@ impl Default for FakeMachine {
             ready: Vec::new(),
             wake: None,
             tsc: 0,
+            owned: BTreeSet::new(),
+            kept: 0,
+            dies_after: None,
         }
     }
 }
@@ -149,6 +161,15 @@ impl FakeMachine {
     /// Makes every frame hold rubbish, as memory does at boot.
     fn page(&self, frame: u32, index: usize) -> u32 {
         self.frames.get(&frame).map_or(0xdead_beef, |words| words.get(index).copied().unwrap_or(0))
+    }
+
+    /// One more thing is about to be done, unless the pager dies before.
+    pub(crate) fn lives(&mut self) {
+        match self.dies_after.as_mut() {
+            Some(0) => std::panic::resume_unwind(std::boxed::Box::new(Death)),
+            Some(left) => *left -= 1,
+            None => {}
+        }
     }
 
     /// The pages of one size.
@@ -163,6 +184,7 @@ impl FakeMachine {
 
 impl Memory for FakeMachine {
     fn clear(&mut self, frame: u32) {
+        self.lives();
         self.cleared += 1;
         self.frames.insert(frame, Vec::new());
     }
@@ -176,6 +198,7 @@ impl Memory for FakeMachine {
     }
 
     fn set_word(&mut self, frame: u32, index: usize, value: u32) {
+        self.lives();
         let words = self.frames.entry(frame).or_insert_with(|| std::vec![0xdead_beef; WORDS]);
         words.resize(WORDS, 0);
         words[index] = value;

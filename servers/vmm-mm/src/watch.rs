@@ -54,6 +54,12 @@ impl Generation {
     /// Before the first slot: nothing is remembered.
     pub const FIRST: Self = Self { number: 0, update: Update::None };
 
+    /// In that incarnation: none of those before has told the kernel numbers as high, unless it had millions.
+    #[must_use]
+    pub const fn of(incarnation: u32) -> Self {
+        Self { number: (incarnation as u64) << 20 & (GENERATIONS - 1), update: Update::None }
+    }
+
     /// Slots are about to change. What the kernel remembers is void from now on.
     ///
     /// # Errors

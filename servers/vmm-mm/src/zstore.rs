@@ -6,6 +6,7 @@
 //! to the pool with its last unit. All of it is in frames: who has the page tables of the slots ([`crate::store`]) finds
 //! every page, and its checksum tells whether it is what was stored.
 
+use crate::adopt::Marks;
 use crate::compress::{Damaged, MOST, checksum};
 use crate::machine::{Memory, WORDS};
 use crate::pool::{Frame, Pool};
@@ -148,6 +149,51 @@ impl Zstore {
         self.pages -= 1;
         self.bytes -= u64::from(memory.word(frame, word + 2));
         self.free_chain(place + 1, pool, memory);
+    }
+
+    /// A page that the incarnation before has stored begins at `place`: its units are in use, and their frames are the store's.
+    /// What a death has left in the heads of frames does not matter: they are made anew.
+    ///
+    /// # Errors
+    /// [`Damaged`] when that is no chain of units, or one that another page has too.
+    pub(crate) fn adopt(&mut self, place: u32, marks: &Marks, memory: &mut impl Memory) -> Result<(), Damaged> {
+        let mut next = place + 1;
+        for _ in 0..=MOST / PAYLOAD + 1 {
+            let Some(unit) = next.checked_sub(1) else {
+                let (frame, word) = self::place(place);
+                self.pages += 1;
+                self.bytes += u64::from(memory.word(frame, word + 2));
+                return Ok(());
+            };
+            let (frame, word) = self::place(unit);
+            if frame > LAST_FRAME || unit.is_multiple_of(UNITS) {
+                return Err(Damaged);
+            }
+            if !marks.mark(frame, memory) {
+                memory.set_word(frame, head::MAGIC, MAGIC);
+                memory.set_word(frame, head::FREE, ALL_FREE);
+                self.frames += 1;
+                self.link(frame, memory);
+            }
+            let free = memory.word(frame, head::FREE);
+            if memory.word(frame, head::MAGIC) != MAGIC || free >> (unit % UNITS) & 1 == 0 {
+                return Err(Damaged);
+            }
+            memory.set_word(frame, head::FREE, free & !(1 << (unit % UNITS)));
+            next = memory.word(frame, word);
+        }
+        Err(Damaged)
+    }
+
+    /// Every page is adopted: frames without a free unit leave the list of those that have some.
+    pub(crate) fn settle(&mut self, memory: &mut impl Memory) {
+        let mut next = self.partial;
+        while let Some(frame) = next.checked_sub(1) {
+            next = memory.word(frame, head::NEXT);
+            if memory.word(frame, head::FREE) == 0 {
+                self.unlink(frame, memory);
+            }
+        }
     }
 
     fn free_chain(&mut self, mut next: u32, pool: &mut Pool, memory: &mut impl Memory) {

@@ -34,9 +34,6 @@ pub fn serve(flaw: Option<Flaw>) -> anyhow::Result<()> {
     let Boot { info, manifest, frames } = boot;
     let info: BootInfo = wire::decode(&info).map_err(|error| anyhow::anyhow!("the boot information: {error:?}"))?;
     let manifest: Manifest = wire::decode(&manifest).map_err(|error| anyhow::anyhow!("the manifest: {error:?}"))?;
-    if info.incarnation > 0 && flaw != Some(Flaw::ForgetsItsFrames) {
-        bail!("it cannot go on where another incarnation stopped");
-    }
     let mut machine = Machine::new(port, frames.as_str(), info.first_pfn, flaw)?;
     let task = manifest.tasks.get(usize::from(info.task)).context("the manifest has no such task")?;
     let name = if flaw == Some(Flaw::LargeInSecret) { "huge" } else { task.option("policy").unwrap_or("demand") };
@@ -52,8 +49,15 @@ pub fn serve(flaw: Option<Flaw>) -> anyhow::Result<()> {
     let mut pager = Box::new(Pager::empty());
     let shares = shares(&manifest.vms, &task.options, &info.vms, info.frames);
     let shares = shares.map_err(|wrong| anyhow::anyhow!("the frames cannot be shared out: {wrong:?}"))?;
-    pager.open(info.first_pfn, &shares, info.guest_physical_bits, policy, &mut machine);
+    pager.prepare(info.first_pfn, info.guest_physical_bits, policy);
     equip(&mut pager, &info, task, &mut machine)?;
+    if info.kept == 0 || flaw == Some(Flaw::ForgetsItsFrames) {
+        pager.take_over(&shares, &mut machine);
+        pager.keep_on(&mut machine).map_err(|out| anyhow::anyhow!("{out:?}"))?;
+    } else {
+        let adopted = pager.adopt((info.kept, &shares), info.incarnation, &mut machine);
+        adopted.map_err(|broken| anyhow::anyhow!("what the incarnation before has left: {broken:?}"))?;
+    }
     pager.wake(&mut machine);
     let mut server = Server { pager, machine, answered: 0 };
     server.serve()

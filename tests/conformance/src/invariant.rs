@@ -57,6 +57,8 @@ impl Kit {
         }
         let vms = self.kernel.vms.iter();
         let all = vms.map(|vm| (vm.number, Some(crate::ledger::PAGER), vm.ept(&self.kernel.ledger)));
-        prove(&self.kernel.ledger.frames, all).map(|_| ()).map_err(|why| anyhow::anyhow!("the kit's own ledger: {why}"))
+        prove(&self.kernel.ledger.frames, all)
+            .map(|_| ())
+            .map_err(|why| anyhow::anyhow!("the kit's own ledger: {why:x?}"))
     }
 }

@@ -82,6 +82,8 @@ pub struct Kernel {
     pub pending: Vec<u64>,
     /// When a notice is due, by the monotonic clock; 0 for never.
     timer: u64,
+    /// What the next incarnation is told.
+    kept: u64,
     setup: Setup,
 }
 
@@ -104,7 +106,8 @@ impl Kernel {
         }
         let pager = Pager::start(command, setup.deadline)?;
         let (figures, lines, ready, pending) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut kernel = Self { pager, ledger, vms, figures, lines, ready, pending, timer: 0, setup: setup.clone() };
+        let mut kernel =
+            Self { pager, ledger, vms, figures, lines, ready, pending, timer: 0, kept: 0, setup: setup.clone() };
         kernel.greet(0)?;
         Ok(kernel)
     }
@@ -142,6 +145,7 @@ impl Kernel {
             vms: self.vms.iter().map(|vm| vm.number).collect(),
             guest_physical_bits: self.setup.bits,
             fast_strings: true,
+            kept: self.kept,
         };
         let mut bytes = heapless::Vec::new();
         bytes.resize_default(INFO).map_err(|_| anyhow::anyhow!("no room for the boot information"))?;
@@ -225,7 +229,12 @@ impl Kernel {
                 self.figures.push(figure);
                 nothing
             }
-            Some(number @ (Call::Send | Call::Run | Call::PowerOff)) => {
+            Some(Call::Keep) => {
+                self.kept = call.words[0];
+                nothing
+            }
+            Some(Call::Finish) => bail!("P2: it says that it is done, with the system going on"),
+            Some(number @ (Call::Send | Call::Run | Call::PowerOff | Call::Supervise)) => {
                 bail!("P38: {number:?} with handle {}, which it has not been given (BadHandle)", call.words[0])
             }
             Some(Call::ReplyReceive) | None => bail!("P38: system call {} (UnknownCall)", call.number),

@@ -1,6 +1,6 @@
 //! MemOp, as SPEC §7 has it.
 
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, PAGER};
 use crate::vm::{Log, Vm};
 use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Level, Pfn, Rights};
 use ipc_proto::memop::{Abilities, GENERATIONS, HARVEST, Harvest, LOG, MemOp};
@@ -9,6 +9,7 @@ use ipc_proto::words::Words;
 use std::sync::atomic::Ordering::Relaxed;
 use ukernel::arch::vmx::ept_entry::{lost, reported_by};
 use ukernel::ept::pages;
+use ukernel::frame::Found;
 
 /// What an operation comes back with: words, and what the message page begins with.
 type Done = Result<(Words, Vec<u8>), Refused>;
@@ -54,6 +55,10 @@ pub fn perform(vm: &mut Vm, ledger: &mut Ledger, op: MemOp, words: &Words) -> Do
         // The kit's VMs have no shadow.
         MemOp::Shadow => Err(Refused::NotAsked),
         MemOp::Walk => Ok((vm.ept(ledger).path(w2), Vec::new())),
+        MemOp::Owned => {
+            let (first, count, found) = ledger.frames.owned(PAGER, w2).ok_or(Refused::NotAsked)?;
+            Ok(([first, count, u64::from(found == Found::Mapped), 0, 0, 0], Vec::new()))
+        }
     }
 }
 

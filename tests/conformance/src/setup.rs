@@ -93,6 +93,9 @@ fn task(text: &str, frames: u32) -> anyhow::Result<Task> {
         ports: heapless::Vec::new(),
         modules: heapless::Vec::new(),
         options: heapless::Vec::new(),
+        spares: heapless::Vec::new(),
+        deadline_ms: 0,
+        restart: 0,
     })
 }
 

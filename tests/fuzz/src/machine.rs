@@ -6,7 +6,7 @@ use ipc_proto::refused::Refused;
 use ipc_proto::walk::Walk;
 use std::collections::BTreeMap;
 use std::fmt::Arguments;
-use vmm_mm::machine::{Cpu, Kernel, LogSwitch, Memory, WORDS};
+use vmm_mm::machine::{Cpu, Kernel, LogSwitch, Memory, OwnedRun, WORDS};
 
 /// The pager's first frame: 2 MiB, so that there are large pages.
 pub const FIRST_PFN: u64 = 0x200;
@@ -71,6 +71,12 @@ impl Kernel for Machine {
     fn donate(&mut self, _: usize, _: u64, _: u64) -> Result<(), Refused> {
         self.done(())
     }
+
+    fn owned(&mut self, _: u64) -> Option<OwnedRun> {
+        None
+    }
+
+    fn keep(&mut self, _: u64) {}
 
     fn next_mapped(&mut self, _: usize, _: Gfn) -> Option<Grant> {
         None

@@ -68,7 +68,7 @@ impl Desk {
         let first = task.info.first_pfn;
         let free = (first + 1).next_multiple_of(512);
         let mut desk = Self {
-            now: Received::Notice(0),
+            now: Received::Notice(0, 0),
             raw: Answer { status: 0, words: [0; 6] },
             free,
             first,
@@ -266,7 +266,7 @@ impl Desk {
 
     fn timer_came(&self) -> Held {
         match self.now {
-            Received::Notice(notice::TIMER) => {
+            Received::Notice(notice::TIMER, _) => {
                 rt::timer(rt::tsc() + PATIENCE);
                 Ok(())
             }

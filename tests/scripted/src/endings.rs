@@ -104,7 +104,7 @@ pub fn window_fetch(desk: &mut Desk) -> ! {
 
 fn server_has_stopped(desk: &mut Desk) -> ! {
     match desk.received() {
-        Received::Notice(bits) if bits & notice::TASK_STOPPED != 0 => {
+        Received::Notice(bits, _) if bits & notice::TASK_STOPPED != 0 => {
             log::info!("case window_denied::server_is_stopped ok");
         }
         other => log::info!("case window_denied::server_is_stopped failed: {other:x?}"),

@@ -27,7 +27,7 @@ pub fn try_all(desk: &mut Desk) {
 
 fn calls(desk: &mut Desk) {
     desk.case("call::unknown_numbers", |desk| {
-        [8, 9, 255, 257, 1 << 32, u64::MAX]
+        [11, 12, 255, 257, 1 << 32, u64::MAX]
             .iter()
             .try_for_each(|number| same(desk.call(*number, [0; 6]).status, Refused::UnknownCall as u64))
     });
@@ -151,7 +151,7 @@ fn refused_operations(desk: &mut Desk) {
         Ok(())
     });
     desk.case("op::unknown_operations", |desk| {
-        [0, 12, 255, u64::MAX].iter().try_for_each(|op| same(desk.raw_op(VM, *op, 0, 0, 0), UnknownVariant as u64))
+        [0, 14, 255, u64::MAX].iter().try_for_each(|op| same(desk.raw_op(VM, *op, 0, 0, 0), UnknownVariant as u64))
     });
     desk.case("op::part_of_a_large_page", |desk| {
         same(desk.map(0, with(desk.claim(), 10, 2, 2)).is_ok(), true)?;

@@ -87,7 +87,7 @@ fn touch(state: &mut VcpuState, words: Words8, started: &mut bool, script: &str)
     (state.rip, state.gprs.rbx, state.gprs.rcx) = (words[1], words[2], words[3]);
     let write = if *started { StateMask::RIP } else { StateMask::all() & !StateMask::CODE };
     let resume = Resume { vcpu: 0, vm: 0, flags: ResumeFlags::empty(), write, event: None };
-    let mut next = if core::mem::replace(started, true) {
+    let next = if core::mem::replace(started, true) {
         let mut resume = resume.to_words();
         resume[1] = words[4];
         rt::reply_words(resume)
@@ -97,20 +97,17 @@ fn touch(state: &mut VcpuState, words: Words8, started: &mut bool, script: &str)
         }
         rt::receive_words()
     };
-    loop {
-        if let Received::Notice(bits) = next.received() {
-            if bits & notice::TASK_STOPPED != 0 {
-                stopped(script);
-            }
-            next = rt::receive_words();
-            continue;
-        }
-        if next.exit().is_some() {
-            let [head, first, second, ..] = next.words;
-            return [order::EXIT, head, first, second, state.gprs.rax, 0, 0, 0];
-        }
-        panic!("the server received {:?}", next.received());
+    if let Received::Notice(bits, _) = next.received()
+        && bits & notice::TASK_STOPPED != 0
+    {
+        stopped(script);
     }
+    if next.exit().is_some() {
+        let [head, first, second, ..] = next.words;
+        return [order::EXIT, head, first, second, state.gprs.rax, 0, 0, 0];
+    }
+    // It asked for nothing else; the system ends with it.
+    panic!("the server received {:?}", next.received());
 }
 
 /// The pager has died with this task's call: it is answered, and the supervisor is told.
@@ -120,7 +117,7 @@ fn waited(script: &str, refused: Refused) -> ! {
         other => log::info!("case {script}::waiting_callers_are_answered failed: {other:?}"),
     }
     match rt::receive() {
-        Received::Notice(bits) if bits & notice::TASK_STOPPED != 0 => stopped(script),
+        Received::Notice(bits, _) if bits & notice::TASK_STOPPED != 0 => stopped(script),
         other => panic!("the server received {other:?}"),
     }
 }

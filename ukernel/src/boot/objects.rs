@@ -10,49 +10,43 @@ use crate::arch::vmx::{ept_entry, guest};
 use crate::arch::{GuestCpu, vmx};
 use crate::core::Core;
 use crate::frame::FirstMapping;
-use crate::load::Builder;
+use crate::load::{Builder, Image};
 use crate::memop;
+use crate::restart;
 use crate::system::System;
 use crate::task::{Handle, Task};
-use crate::thread::Thread;
+use crate::thread::{Life, Thread};
 use crate::vcpu::{CLASSES, Vcpu};
 use crate::vm::Vm;
 use core::sync::atomic::{AtomicBool, AtomicU64};
 use heapless::Vec;
 use ipc_proto::grant::{Pfn, Rights};
 use ipc_proto::layout::{self, BootInfo, ModuleInfo, handle};
-use ipc_proto::manifest::{self, MAX_TASKS, MAX_VCPUS, MAX_VMS, MODULE, Manifest, Name, PRIORITIES};
+use ipc_proto::manifest::{self, MAX_SPARES, MAX_TASKS, MAX_VCPUS, MAX_VMS, MODULE, Manifest, Name, PRIORITIES};
 use ipc_proto::version::PROTOCOL;
-use ipc_proto::wire;
 use spin::Mutex;
 
-/// A task that is loaded but has no handles yet.
-pub struct Loaded {
-    space: Space,
-    entry: u64,
-    message: Pfn,
-    first_pfn: Pfn,
-}
+/// The tasks, and the thread of each.
+type Tasks = (Vec<Task, MAX_TASKS>, Vec<Thread, MAX_TASKS>);
 
 impl Boot {
-    /// Loads every task.
-    pub fn tasks(&mut self, tsc_hz: u64) -> Result<Vec<Loaded, MAX_TASKS>, Why> {
-        let mut loaded = Vec::new();
-        for (index, task) in self.manifest.tasks.clone().iter().enumerate() {
-            let done = self
-                .task(index, task, tsc_hz)
-                .map_err(|reason| why(format_args!("task {} cannot be loaded: {reason}", task.name)))?;
+    /// Loads every task: each thread begins at its image's entry. They have no handles yet.
+    pub fn tasks(&mut self, tsc_hz: u64) -> Result<Tasks, Why> {
+        let (mut tasks, mut threads) = Tasks::default();
+        for (index, entry) in self.manifest.tasks.clone().iter().enumerate() {
+            let (task, thread) = self
+                .task(index, entry, tsc_hz)
+                .map_err(|reason| why(format_args!("task {} cannot be loaded: {reason}", entry.name)))?;
             // As many as the manifest has.
-            let _ = loaded.push(done);
+            let _ = (tasks.push(task), threads.push(thread));
         }
-        Ok(loaded)
+        Ok((tasks, threads))
     }
 
-    fn task(&mut self, index: usize, task: &manifest::Task, tsc_hz: u64) -> Result<Loaded, &'static str> {
+    fn task(&mut self, index: usize, task: &manifest::Task, tsc_hz: u64) -> Result<(Task, Thread), &'static str> {
         if usize::from(task.priority) >= PRIORITIES || task.priority == 0 {
             return Err("its priority is not 1 to 7");
         }
-        let image = self.module(&task.image).ok_or("its image is not among the boot modules")?;
         let root = self.frames.address_space().ok_or("no memory for its tables")?;
         let space = Space::new(root, index as u16 + 1, self.features);
         let count = u64::from(task.frames);
@@ -69,10 +63,15 @@ impl Boot {
             vms: self.vms_of(task),
             guest_physical_bits: guest_physical_bits(),
             fast_strings: cpu::fast_strings(),
+            kept: 0,
         };
         let modules = self.modules_of(task)?;
+        let files: Option<Vec<_, { MAX_SPARES + 1 }>> =
+            [&task.image].into_iter().chain(&task.spares).map(|name| self.module(name)).collect();
+        let files = files.ok_or("an image is not among the boot modules")?;
         let mut builder = Builder { frames: &mut self.frames, memory: &self.memory, root };
-        let entry = builder.load(image)?;
+        let images = files.into_iter().map(|file| builder.image(file)).collect::<Result<Vec<_, _>, _>>()?;
+        builder.stack()?;
         for pfn in first_pfn.0..first_pfn.0 + count {
             self.table.assign(Pfn(pfn), index as u8);
             builder.map(layout::FRAMES + (pfn << 12), Pfn(pfn), Rights::READ | Rights::WRITE)?;
@@ -89,11 +88,17 @@ impl Boot {
         builder.map_range(layout::MANIFEST, manifest.ok_or("the manifest is gone")?)?;
         let message = builder.map_new(layout::MESSAGE, Rights::READ | Rights::WRITE)?;
         let info_page = builder.map_new(layout::BOOT_INFO, Rights::READ)?;
-        let mut bytes = [0; 4094];
-        let len = wire::encode(&info, &mut bytes).map_err(|_| "its boot information is too long")?;
-        self.memory.fill(info_page, 0, &(len as u16).to_le_bytes());
-        self.memory.fill(info_page, 2, &bytes[..len]);
-        Ok(Loaded { space, entry, message, first_pfn })
+        restart::tell(&self.memory, info_page, &info).ok_or("its boot information is too long")?;
+        let first: &Image = images.first().ok_or("it has no image")?;
+        first.put_on(root, &self.memory);
+        let life = Life { patience: u64::from(task.deadline_ms) * (tsc_hz / 1000), ..Life::default() };
+        let frame = TrapFrame::start(first.entry, layout::STACK_TOP);
+        let thread = Thread::new(frame, message, task.priority, space, life);
+        let (name, ports) = (task.name.clone(), task.ports.clone());
+        let (supervisor, handles, window_stale) =
+            (task.supervisor, [Handle::Empty; handle::TABLE], AtomicBool::new(false));
+        let task = Task { name, space, first_pfn, images, info, info_page, supervisor, ports, handles, window_stale };
+        Ok((task, thread))
     }
 
     fn module(&self, name: &str) -> Option<&'static [u8]> {
@@ -124,7 +129,7 @@ impl Boot {
     }
 
     /// Makes every VM, with an empty EPT and an empty pool.
-    pub fn vms(&mut self, tasks: &[Loaded]) -> Result<Vec<Vm, MAX_VMS>, Why> {
+    pub fn vms(&mut self, tasks: &[Task]) -> Result<Vec<Vm, MAX_VMS>, Why> {
         let mut made = Vec::new();
         for (index, vm) in self.manifest.vms.iter().enumerate() {
             let bad = |reason: &str| why(format_args!("VM {}: {reason}", vm.name));
@@ -174,24 +179,18 @@ impl Boot {
     }
 }
 
-/// The threads of all tasks: each begins at its image's entry.
-pub fn threads(tasks: &[Loaded], manifest: &Manifest) -> Vec<Thread, MAX_TASKS> {
-    let priorities = manifest.tasks.iter().map(|task| task.priority);
-    let all = tasks.iter().zip(priorities);
-    all.map(|(task, priority)| {
-        Thread::new(TrapFrame::start(task.entry, layout::STACK_TOP), task.message, priority, task.space)
-    })
-    .collect()
-}
-
 /// Gives every task its handles.
-pub fn finished(tasks: Vec<Loaded, MAX_TASKS>, manifest: &Manifest, vms: &[Vm]) -> Result<Vec<Task, MAX_TASKS>, Why> {
+pub fn give_handles(tasks: &mut [Task], manifest: &Manifest, vms: &[Vm]) {
     let mut first_vcpu = 0;
-    let mut handles = [[Handle::Empty; handle::TABLE]; MAX_TASKS];
+    let serves = |task: usize| vms.iter().any(|vm| usize::from(vm.server) == task);
+    let supervisor = (0..manifest.tasks.len()).find(|task| manifest.tasks[*task].supervisor && !serves(*task));
     for (vm, entry) in vms.iter().zip(&manifest.vms) {
         let index = usize::from(vm.id);
-        let server = &mut handles[usize::from(vm.server)];
+        let server = &mut tasks[usize::from(vm.server)].handles;
         server[usize::from(handle::vm(index))] = Handle::ReadVm(vm.id);
+        if let Some(supervisor) = supervisor {
+            server[usize::from(handle::SUPERVISOR)] = Handle::Portal(vm.id, supervisor as u8);
+        }
         if let Some(pager) = vm.pager {
             server[usize::from(handle::pager(index))] = Handle::Portal(vm.id, pager);
         }
@@ -200,30 +199,16 @@ pub fn finished(tasks: Vec<Loaded, MAX_TASKS>, manifest: &Manifest, vms: &[Vm]) 
         }
         if let Some(shadow) = vm.shadow {
             server[usize::from(handle::shadow(index))] = Handle::Portal(vm.id, shadow);
-            handles[usize::from(shadow)][usize::from(handle::vm(index))] = Handle::ShadowedVm(vm.id);
+            tasks[usize::from(shadow)].handles[usize::from(handle::vm(index))] = Handle::ShadowedVm(vm.id);
         }
         if let Some(pager) = vm.pager {
-            handles[usize::from(pager)][usize::from(handle::vm(index))] = Handle::PagedVm(vm.id);
+            tasks[usize::from(pager)].handles[usize::from(handle::vm(index))] = Handle::PagedVm(vm.id);
         }
         first_vcpu += entry.vcpus;
     }
-    let all = tasks.into_iter().zip(manifest.tasks.iter().zip(handles));
-    Ok(all
-        .map(|(loaded, (entry, mut handles))| {
-            if entry.supervisor {
-                handles[usize::from(handle::MACHINE)] = Handle::Machine;
-            }
-            Task {
-                name: entry.name.clone(),
-                space: loaded.space,
-                first_pfn: loaded.first_pfn,
-                supervisor: entry.supervisor,
-                ports: entry.ports.clone(),
-                handles,
-                window_stale: AtomicBool::new(false),
-            }
-        })
-        .collect())
+    for task in tasks.iter_mut().filter(|task| task.supervisor) {
+        task.handles[usize::from(handle::MACHINE)] = Handle::Machine;
+    }
 }
 
 /// Donates the table frames that the manifest gives each VM: the last of its pager's share.

@@ -273,3 +273,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_task_is_told_which_frames_are_its_and_which_of_them_are_mapped() {
+    let frames = table(32);
+    (4..12).for_each(|pfn| frames.assign(Pfn(pfn), 2));
+    (12..16).for_each(|pfn| frames.assign(Pfn(pfn), 3));
+    frames.map(Run::small(Pfn(6), 2), 1);
+    let mut pool = Pool::default();
+    frames.donate(Pfn(9), &mut pool, 1);
+    let runs: Vec<_> = [0, 5, 6, 8, 9, 12].map(|from| frames.owned(2, from)).into_iter().collect();
+    let (free, mapped) = (Found::Unmapped, Found::Mapped);
+    let expected = [(4, 2, free), (5, 1, free), (6, 2, mapped), (8, 1, free), (10, 2, free)].map(Some);
+    assert_eq!(runs[..5], expected);
+    assert_eq!(runs[5], None, "the rest is another task's");
+    assert_eq!(frames.owned(2, u64::MAX), None);
+}

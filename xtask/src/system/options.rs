@@ -34,6 +34,17 @@ const KNOWN: &[(&str, &[(&str, Allowed)])] = &[
         ],
     ),
     ("vcpu", &[("console.poll_ms", Allowed::Number(1000))]),
+    (
+        "supervisor",
+        &[
+            ("check", Allowed::Word(&["true", "false"])),
+            ("kill", Allowed::Text),
+            ("kill.count", Allowed::Number(1_000_000)),
+            ("kill.seed", Allowed::Number(i64::MAX as u64)),
+            ("kill.within_us", Allowed::Number(10_000_000)),
+            ("kill.after_ms", Allowed::Number(1_000_000)),
+        ],
+    ),
 ];
 
 /// The options of a task that runs `image`.

@@ -7,39 +7,55 @@ use crate::paths;
 use ipc_proto::manifest::{Name, PRIORITIES, Task};
 
 /// The keys of a task.
-pub const KEYS: &[&str] = &["image", "priority", "memory", "supervisor", "ports", "modules", "options"];
+pub const KEYS: &[&str] =
+    &["image", "spares", "priority", "memory", "supervisor", "restart", "deadline_ms", "ports", "modules", "options"];
 
 /// What the memory of a task may look like, for error messages.
 const MEMORY: &str = "sizes added up, such as \"256 KiB\" or \"guests + 8 MiB\", where `guests` is the RAM of the VMs \
                       that this task pages";
 
+/// The images of a task, the first one first, and where they come from.
+pub type Images = Vec<(Name, Source)>;
+
 /// The tasks under `[task]`, and where their images come from.
 ///
 /// # Errors
 /// The first mistake.
-pub fn read(all: &Section<'_>, guests: &[Memory]) -> anyhow::Result<Vec<(Task, Source)>> {
+pub fn read(all: &Section<'_>, guests: &[Memory]) -> anyhow::Result<Vec<(Task, Images)>> {
     all.keys().map(|name| task(name, &all.table(name)?, guests)).collect()
 }
 
-fn task(name: &str, section: &Section<'_>, guests: &[Memory]) -> anyhow::Result<(Task, Source)> {
+/// How long a pager may be busy with one message when nobody says, in milliseconds.
+const PAGER_DEADLINE_MS: i64 = 10_000;
+
+fn task(name: &str, section: &Section<'_>, guests: &[Memory]) -> anyhow::Result<(Task, Images)> {
     section.only(KEYS)?;
     let image = section.needed("image", &images_known())?;
-    let source = image_source(section, image)?;
+    let files =
+        std::iter::once(("image", image)).chain(section.texts("spares")?.into_iter().map(|file| ("spares", file)));
+    let sources = files
+        .map(|(key, file)| Ok((section.bounded(key, &super::module_name(file))?, image_source(section, key, file)?)))
+        .collect::<anyhow::Result<Images>>()?;
+    let pages = guests.iter().any(|vm| vm.pagers.iter().any(|pager| pager == name));
+    let deadline = section.number("deadline_ms", 0..=3_600_000, if pages { PAGER_DEADLINE_MS } else { 0 })?;
     let task = Task {
         name: section.bounded("", name)?,
-        image: section.bounded("image", &super::module_name(image))?,
+        image: sources[0].0.clone(),
         priority: u8::try_from(section.number("priority", 1..=PRIORITIES as i64 - 1, 1)?)?,
         frames: memory(section, name, guests)?,
         supervisor: section.yes("supervisor")?,
         ports: section.list("ports", ports(section)?)?,
         modules: section.list("modules", modules(section)?)?,
         options: section.list("options", options::read(&section.table("options")?, image)?)?,
+        spares: section.list("spares", sources.iter().skip(1).map(|(name, _)| name.clone()))?,
+        deadline_ms: u32::try_from(deadline)?,
+        restart: u8::try_from(section.number("restart", 0..=255, 0)?)?,
     };
-    Ok((task, source))
+    Ok((task, sources))
 }
 
 /// An image is a program of this repository by name, or the path of an ELF file.
-fn image_source(section: &Section<'_>, image: &str) -> anyhow::Result<Source> {
+fn image_source(section: &Section<'_>, key: &str, image: &str) -> anyhow::Result<Source> {
     if programs().iter().any(|program| program == image) {
         return Ok(Source::Server(image.to_owned()));
     }
@@ -50,7 +66,7 @@ fn image_source(section: &Section<'_>, image: &str) -> anyhow::Result<Source> {
     if file.is_file() {
         return Ok(Source::File(file));
     }
-    Err(section.wrong("image", &format!("there is no server and no file `{image}`"), &images_known()))
+    Err(section.wrong(key, &format!("there is no server and no file `{image}`"), &images_known()))
 }
 
 fn images_known() -> String {

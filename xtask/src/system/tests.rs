@@ -68,7 +68,7 @@ fn refusals_name_file_key_mistake_and_what_is_allowed() {
         assert!(message.contains(part), "{message} says {part}");
     }
     let message = refusal("priority = 2", "prioritiy = 2");
-    for part in ["task.vmm-mm.prioritiy", "unknown key", "image, priority, memory"] {
+    for part in ["task.vmm-mm.prioritiy", "unknown key", "image, spares, priority, memory"] {
         assert!(message.contains(part), "{message} says {part}");
     }
 }

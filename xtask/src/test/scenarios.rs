@@ -4,6 +4,7 @@ mod conformance;
 mod drill;
 mod guests;
 mod linux;
+mod lives;
 mod machines;
 mod overcommit;
 mod pagers;
@@ -44,6 +45,7 @@ pub const ALL: &[Promise] = &[
     Promise { name: "pipeline::slots_have_a_modules_content_until_they_are_written", check: pipeline::images },
     Promise { name: "pipeline::what_is_prefaulted_is_not_faulted_for", check: pipeline::prefaulted },
     Promise { name: "pipeline::a_private_page_is_the_guests_alone", check: pipeline::private },
+    Promise { name: "lives::a_guest_passes_every_check_over_many_lives_of_its_pager", check: lives::touched },
     Promise { name: "pagers::a_guest_cannot_tell_the_pager_in_c_from_ours", check: pagers::in_c },
     Promise { name: "two_pagers::one_that_stops_holds_up_its_vm_alone", check: two_pagers::one_stops },
     Promise { name: "policies::the_kit_passes_under_every_one", check: policies::kit },

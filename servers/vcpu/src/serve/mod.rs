@@ -20,6 +20,7 @@ use ipc_proto::grant::Gpa;
 use ipc_proto::layout::handle;
 use ipc_proto::manifest::Manifest;
 use ipc_proto::memop::MemOp;
+use ipc_proto::refused::Refused;
 use ipc_proto::slot::SlotRequest;
 use ipc_proto::state::StateMask;
 use ipc_proto::walk::Walk;
@@ -49,6 +50,7 @@ pub fn main(task: Task) -> ! {
         log::error!("the manifest gives this server no VM, or more than one");
         give_up(End::ServerFailed);
     };
+    Pager::is_revived(&task, usize::from(vm));
     let mut state = StatePage::take(usize::from(vm), 0);
     let (machine, memory) = match guest::set_up(&task, vm, &mut state) {
         Ok(guest) => guest,
@@ -129,7 +131,7 @@ impl Server {
     #[inline(never)]
     fn other(&mut self, answer: rt::Answer) -> rt::Answer {
         match answer.received() {
-            Received::Notice(bits) => {
+            Received::Notice(bits, _) => {
                 // Other tasks are none of this VM's business.
                 if bits & notice::TASK_STOPPED != 0 && Pager::has_stopped(self.vm) {
                     log::error!("the pager has stopped, and this VM cannot do without");
@@ -268,10 +270,11 @@ fn report(key: &str, noun: &str, tally: &Tally) {
     }
 }
 
-/// Ends the system; a task that may not ends itself.
+/// Ends the system; a task that may not says to its supervisor how the VM has ended.
 fn give_up(end: End) -> ! {
-    if let Err(refused) = rt::power_off(end) {
-        log::error!("cannot power off by handle {}: {refused}", handle::MACHINE);
+    match rt::power_off(end) {
+        Ok(()) | Err(Refused::BadHandle) => {}
+        Err(refused) => log::error!("cannot power off by handle {}: {refused}", handle::MACHINE),
     }
-    panic!("nothing is left to do")
+    rt::finish(end)
 }

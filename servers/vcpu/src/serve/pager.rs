@@ -1,6 +1,7 @@
 //! What this server asks of the VM's pager: to say hello, and to make slots.
 
 use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use heapless::String;
 use ipc_proto::layout::handle;
 use ipc_proto::lifecycle::{Features, Hello};
@@ -8,6 +9,7 @@ use ipc_proto::refused::Refused;
 use ipc_proto::slot::{SlotRefused, SlotReply, SlotRequest, Topic};
 use ipc_proto::version::PROTOCOL;
 use ipc_proto::wire;
+use rt::Task;
 
 /// Longest request or reply, in bytes.
 const LONGEST: usize = 256;
@@ -53,6 +55,27 @@ impl fmt::Display for PagerError {
     }
 }
 
+/// How long a pager that has stopped is waited for, in seconds, when somebody starts it again.
+const PATIENCE_S: u64 = 10;
+/// The same in ticks; 0 when nobody does.
+static PATIENCE: AtomicU64 = AtomicU64::new(0);
+
+/// Whether the pager has died over a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Died {
+    No,
+    Yes,
+}
+
+/// What the reply to a request means that the incarnation before may have done.
+fn done_before(request: &SlotRequest, reply: SlotReply) -> SlotReply {
+    match (request, reply) {
+        (SlotRequest::Create(_), SlotReply::Refused(SlotRefused::Exists))
+        | (SlotRequest::Delete(..), SlotReply::Refused(SlotRefused::NoSuchSlot)) => SlotReply::Done,
+        (_, reply) => reply,
+    }
+}
+
 /// The portal of a VM's pager, and that of its shadow, who is told of every change that the pager makes.
 pub struct Pager {
     portal: u16,
@@ -79,6 +102,14 @@ impl Pager {
     /// The pager of VM `vm`, which has been greeted.
     pub fn of(vm: u16) -> Self {
         Self { portal: handle::pager(usize::from(vm)), shadow: handle::shadow(usize::from(vm)) }
+    }
+
+    /// Notes whether the pager of VM `vm` is started again when it has stopped: then it is waited for.
+    pub fn is_revived(task: &Task, vm: usize) {
+        let pager = task.manifest.vms.get(vm).and_then(|vm| task.manifest.task(vm.pager.as_ref()?));
+        if pager.is_some_and(|(_, entry)| entry.restart != 0) {
+            PATIENCE.store(task.info.tsc_hz.saturating_mul(PATIENCE_S), Relaxed);
+        }
     }
 
     /// Whether VM `vm` has a pager that has stopped.
@@ -118,12 +149,25 @@ impl Pager {
 
     /// Asks for anything. What changes something is told to the shadow too.
     pub fn ask(&self, request: &SlotRequest) -> Result<SlotReply, PagerError> {
-        let answer = Self::ask_at(self.portal, request)?;
+        let answer = self.ask_until_answered(request)?;
         let done = matches!(answer, SlotReply::Done | SlotReply::Hello(_));
         if done && changes(request) {
             self.tell_shadow(request);
         }
         Ok(answer)
+    }
+
+    /// A pager that has died over a request is asked again when it is there again; what it was asked may have been done already.
+    fn ask_until_answered(&self, request: &SlotRequest) -> Result<SlotReply, PagerError> {
+        let mut died = Died::No;
+        let until = rt::tsc().saturating_add(PATIENCE.load(Relaxed));
+        loop {
+            match Self::ask_at(self.portal, request) {
+                Err(PagerError::NotCarried(Refused::Unreachable)) if rt::tsc() < until => died = Died::Yes,
+                Ok(reply) if died == Died::Yes => return Ok(done_before(request, reply)),
+                answer => return answer,
+            }
+        }
     }
 
     /// The shadow, if there is one, is asked for the same. What it answers changes nothing here.

@@ -78,6 +78,12 @@ impl Sorted {
         self.slots.iter()
     }
 
+    /// The same, to be changed; where they lie stays. Their blocks are forgotten.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut MemSlot> {
+        self.blocks.fill(Block::NONE);
+        self.slots.iter_mut()
+    }
+
     /// The slot of that number. Its block is forgotten, whatever is done with it.
     pub fn slot_mut(&mut self, id: SlotId) -> Result<&mut MemSlot, SlotRefused> {
         let found = self.slots.iter_mut().zip(&mut self.blocks).find(|(slot, _)| slot.id == id);

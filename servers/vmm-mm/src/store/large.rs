@@ -2,6 +2,7 @@
 
 use super::page::{INDEX, LARGE, Note, Page, SMALL};
 use super::{BLOCK, OutOfFrames, Tree, index};
+use crate::keep::settled;
 use crate::machine::Memory;
 use crate::pool::{LargeFrame, Pool};
 
@@ -46,9 +47,11 @@ impl Tree {
         if head & LARGE == 0 {
             return;
         }
-        for (n, place) in (first..first + BLOCK).enumerate() {
+        // The first entry last: as long as it says that the page is large, the others mean nothing.
+        for (n, place) in (first..first + BLOCK).enumerate().skip(1) {
             memory.set_word(leaf, place, (head & INDEX) + n as u32);
         }
+        settled();
         memory.set_word(leaf, first, head & INDEX | SMALL);
         self.split += 1;
     }
@@ -90,8 +93,9 @@ impl Tree {
         let Some(leaf) = self.leaf(key, memory) else { return };
         let first = index(key, 0) & !(BLOCK - 1);
         let head = memory.word(leaf, first) & INDEX;
-        (first..first + BLOCK).for_each(|place| memory.set_word(leaf, place, 0));
         memory.set_word(leaf, first, head | LARGE);
+        settled();
+        (first + 1..first + BLOCK).for_each(|place| memory.set_word(leaf, place, 0));
         self.split = self.split.saturating_sub(1);
     }
 

@@ -1,7 +1,7 @@
 //! What the kernel does when it is asked: the operations of [`ipc_proto::memop`] over maps instead of tables.
 
 use super::{Asked, FIRST_PFN, FakeMachine, Trace};
-use crate::machine::{Cpu, Kernel, LogSwitch};
+use crate::machine::{Cpu, Kernel, LogSwitch, OwnedRun};
 use core::fmt::Arguments;
 use ipc_proto::fault::{ClaimedReply, Fault, Origin};
 use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Level, MemType, Pfn, Rights, SeenBy};
@@ -9,6 +9,7 @@ use ipc_proto::memop::{Abilities, GENERATIONS, HARVEST, Harvest};
 use ipc_proto::refused::Refused;
 use ipc_proto::walk::Walk;
 use ipc_proto::words::Words;
+use std::collections::BTreeSet;
 use std::vec::Vec;
 
 /// Pages of each size, the smallest first.
@@ -147,6 +148,7 @@ impl FakeMachine {
 
     /// The next operation may be refused.
     fn refused(&mut self) -> Result<(), Refused> {
+        self.lives();
         match self.refuse_after.take() {
             Some((0, refused)) => return Err(refused),
             Some((left, refused)) => self.refuse_after = Some((left - 1, refused)),
@@ -248,10 +250,29 @@ impl Kernel for FakeMachine {
         self.grant(grant)
     }
 
-    fn donate(&mut self, _: usize, _: u64, count: u64) -> Result<(), Refused> {
+    fn donate(&mut self, _: usize, first: u64, count: u64) -> Result<(), Refused> {
+        (first..first + count).for_each(|pfn| {
+            self.owned.remove(&pfn);
+        });
         self.donated += count;
         self.tables_left = self.tables_left.map(|left| left + count);
         Ok(())
+    }
+
+    fn owned(&mut self, pfn: u64) -> Option<OwnedRun> {
+        let first = *self.owned.range(pfn..).next()?;
+        let mapped: BTreeSet<u64> = LEVELS
+            .iter()
+            .flat_map(|level| {
+                self.pages(*level).values().flat_map(|(pfn, _)| *pfn..*pfn + level.frames()).collect::<Vec<_>>()
+            })
+            .collect();
+        let alike = |pfn: &u64| self.owned.contains(pfn) && mapped.contains(pfn) == mapped.contains(&first);
+        Some(OwnedRun { first, count: (first..).take_while(alike).count() as u64, mapped: mapped.contains(&first) })
+    }
+
+    fn keep(&mut self, pfn: u64) {
+        self.kept = pfn;
     }
 
     fn next_mapped(&mut self, _: usize, gfn: Gfn) -> Option<Grant> {

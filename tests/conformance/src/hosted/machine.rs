@@ -15,7 +15,7 @@ use std::fmt::Arguments;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use vmm_mm::alarm::Alarm;
-use vmm_mm::machine::{Cpu, FRAME, Kernel, LogSwitch, Memory, PageBytes};
+use vmm_mm::machine::{Cpu, FRAME, Kernel, LogSwitch, Memory, OwnedRun, PageBytes};
 
 /// The kernel and the frames, as the pager reaches them.
 pub struct Machine {
@@ -175,6 +175,16 @@ impl Kernel for Machine {
             return Err(Refused::NotYours);
         }
         self.mem_op(vm, MemOp::Donate, [first, count, 0, 0]).map(|_| ())
+    }
+
+    fn owned(&mut self, pfn: u64) -> Option<OwnedRun> {
+        let [first, count, mapped, ..] = self.mem_op(0, MemOp::Owned, [pfn, 0, 0, 0]).ok()?;
+        Some(OwnedRun { first, count, mapped: mapped != 0 })
+    }
+
+    fn keep(&mut self, pfn: u64) {
+        // `Keep` is never refused.
+        let _ = self.call(Call::Keep, [pfn, 0, 0, 0, 0, 0], &[]);
     }
 
     fn next_mapped(&mut self, vm: usize, gfn: Gfn) -> Option<Grant> {

@@ -110,13 +110,23 @@ impl PhysMap {
         }
     }
 
-    /// Copies `bytes` into the frame, from `offset` on; what does not fit is left out.
-    pub fn fill(&self, pfn: Pfn, offset: usize, bytes: &[u8]) {
+    /// Makes `bytes` the frame's content, and zeroes what is after them.
+    pub fn fill(&self, pfn: Pfn, bytes: &[u8]) {
         let words = self.table(pfn);
-        for (at, byte) in (offset..4096).zip(bytes) {
-            let word = &words[at / 8];
-            let shift = at % 8 * 8;
-            word.store(word.load(Relaxed) & !(0xff << shift) | u64::from(*byte) << shift, Relaxed);
+        let (whole, rest) = bytes.as_chunks::<8>();
+        let count = whole.len().min(words.len());
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        // SAFETY: the frame is mapped, `count` words of it and of `bytes` are there, and the frame's are atomics, which any
+        // other reference to it takes into account.
+        unsafe {
+            asm!("rep movsq", inout("rcx") count => _, inout("rsi") whole.as_ptr() => _, inout("rdi") words.as_ptr() => _,
+                options(nostack));
+        }
+        for (slot, word) in
+            words[count..].iter().zip([u64::from_le_bytes(last)].into_iter().chain(core::iter::repeat(0)))
+        {
+            slot.store(word, Relaxed);
         }
     }
 

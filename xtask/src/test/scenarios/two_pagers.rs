@@ -35,7 +35,9 @@ pub fn side_by_side(bench: &Bench, name: &str) -> anyhow::Result<String> {
     for (vm, pager) in ["pager-a", "pager-b"].iter().enumerate() {
         let (mapped, fixed) =
             (seen.figure(&format!("vm.{vm}.frames_mapped"))?, seen.figure(&format!("servers.{pager}.pf_fixed"))?);
-        seen.holds(mapped > pages && fixed > 0, &format!("{pager} mapped {mapped} frames with {fixed} answers"))?;
+        // A VM that is over before the system is has given its frames back.
+        let right = if seen.told().contains(&format!("vm {vm} is over")) { mapped == 0 } else { mapped > pages };
+        seen.holds(right && fixed > 0, &format!("{pager} mapped {mapped} frames with {fixed} answers"))?;
     }
     Ok(format!("{pages} pages checked in the first VM, {} faults in both", seen.figure("faults.count")?))
 }

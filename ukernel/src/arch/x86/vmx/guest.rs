@@ -18,19 +18,9 @@ const EXCEPTIONS: u64 = 1 << 1 | 1 << 17;
 /// The MSRs that stay in the CPU while servers run and are exchanged only when another vCPU is entered.
 pub(super) const RESIDENT: [u32; 5] =
     [msr::IA32_STAR, msr::IA32_LSTAR, msr::IA32_CSTAR, msr::IA32_FMASK, msr::IA32_KERNEL_GSBASE];
-/// The MSRs that a guest reads and writes without an exit: those above and what the VMCS switches.
-const UNTRAPPED: [u32; 10] = [
-    msr::IA32_STAR,
-    msr::IA32_LSTAR,
-    msr::IA32_CSTAR,
-    msr::IA32_FMASK,
-    msr::IA32_KERNEL_GSBASE,
-    msr::IA32_FS_BASE,
-    msr::IA32_GS_BASE,
-    msr::IA32_SYSENTER_CS,
-    msr::IA32_SYSENTER_ESP,
-    msr::IA32_SYSENTER_EIP,
-];
+/// The MSRs that the VMCS switches. A guest reads and writes them without an exit, as it does those above.
+const SWITCHED: [u32; 5] =
+    [msr::IA32_FS_BASE, msr::IA32_GS_BASE, msr::IA32_SYSENTER_CS, msr::IA32_SYSENTER_ESP, msr::IA32_SYSENTER_EIP];
 
 /// The VMCS of the vCPU that this CPU runs. Methods need it to be current: [`GuestCpu::load`].
 #[derive(Debug)]
@@ -110,7 +100,7 @@ pub fn msr_bitmap(frames: &mut BootFrames) -> Option<Pfn> {
     let memory = PhysMap::mapped();
     let words = memory.table(frame);
     words.iter().for_each(|word| word.store(u64::MAX, Relaxed));
-    for number in UNTRAPPED {
+    for number in RESIDENT.into_iter().chain(SWITCHED) {
         let half = if number < 0x2000 { 0 } else { 1024 };
         for base in [half, half + 2048] {
             let bit = base * 8 + (number & 0x1fff) as usize;

@@ -1,0 +1,262 @@
+//! A pager that dies at any write to its memory, and before any operation of the kernel: the next one knows everything, and
+//! the guest cannot tell.
+
+use super::*;
+use crate::backing::guest::{Fill, Guest};
+use crate::policy::Chosen;
+use crate::shares::whole;
+use crate::testing::{Death, FIRST_PFN, FakeMachine, slot};
+use ipc_proto::grant::{Gfn, Rights};
+use ipc_proto::lifecycle::{Features, Hello};
+use ipc_proto::slot::{SlotId, SlotReply, SlotRequest, Tracking};
+use ipc_proto::version::PROTOCOL;
+use std::boxed::Box;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::vec::Vec;
+
+/// What a guest, or its server, does; it can be tried again.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Create(u16, u64, u64, SlotFlags),
+    Delete(u16),
+    Move(u16, u64),
+    Flags(u16, SlotFlags),
+    Write(u64, Fill),
+    Read(u64),
+    Dirty(u16),
+    Track(u64),
+    /// There is time.
+    Idle(usize),
+}
+
+struct Mortal {
+    guest: Guest,
+    policy: &'static str,
+    frames: u64,
+    deaths: u32,
+    /// Pages that were written since the log was last read to its end.
+    unread: Vec<u64>,
+}
+
+impl Mortal {
+    fn new(policy: &'static str, frames: u64) -> Self {
+        let mut machine = FakeMachine::default();
+        machine.tsc = 1;
+        machine.owned = (FIRST_PFN..FIRST_PFN + frames).collect();
+        let mut pager = Self::prepared(policy, &machine);
+        pager.take_over(&whole(frames), &mut machine);
+        pager.keep_on(&mut machine).expect("there are frames enough");
+        let hello = SlotRequest::Hello(Hello { version: PROTOCOL, features: Features::empty() });
+        assert!(matches!(pager.control(0, hello, &mut machine), SlotReply::Hello(_)));
+        pager.wake(&mut machine);
+        let guest = Guest { pager, machine, holds: BTreeMap::new(), notices: 0 };
+        Self { guest, policy, frames, deaths: 0, unread: Vec::new() }
+    }
+
+    fn prepared(policy: &str, machine: &FakeMachine) -> Box<Pager> {
+        let mut pager = Box::new(Pager::empty());
+        pager.prepare(FIRST_PFN, 40, Chosen::by_name(policy).expect("there is such a policy"));
+        let cpu = crate::machine::Cpu { abilities: machine.abilities, largest: machine.largest };
+        pager.equip(cpu, None).expect("any CPU will do");
+        pager
+    }
+
+    /// The pager is gone, and the next one knows what it knew.
+    fn die(&mut self) -> Adopted {
+        self.deaths += 1;
+        let machine = &mut self.guest.machine;
+        machine.drop_message();
+        machine.dies_after = None;
+        machine.wake = None;
+        machine.ready.clear();
+        self.guest.pager = Self::prepared(self.policy, machine);
+        let adopted = self.guest.pager.adopt((machine.kept, &whole(self.frames)), self.deaths, machine);
+        let adopted = adopted.unwrap_or_else(|broken| panic!("after death {}: {broken:x?}", self.deaths));
+        assert_eq!(adopted.used + adopted.free + adopted.given, self.frames);
+        assert_eq!(adopted.free, self.guest.pager.vms[0].pool.left());
+        self.guest.pager.wake(machine);
+        self.agree();
+        adopted
+    }
+
+    /// What is mapped is what the trees say.
+    fn agree(&mut self) {
+        self.guest.check();
+        for (gfn, (pfn, _)) in self.guest.machine.ept.clone() {
+            let slot = self.guest.pager.vms[0].slots.lookup(Space::Normal, Gfn(gfn)).expect("a slot holds it");
+            let page = slot.tree.page(slot.offset(Gfn(gfn)), &self.guest.machine);
+            assert_eq!(page.frame().map(|frame| FIRST_PFN + u64::from(frame)), Some(pfn), "gfn {gfn:#x}");
+        }
+    }
+
+    fn ask(&mut self, request: SlotRequest, done_before: SlotRefused) {
+        let reply = self.guest.ask(request);
+        assert!(reply == SlotReply::Done || reply == SlotReply::Refused(done_before), "{request:?}: {reply:?}");
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Create(id, base, pages, flags) => {
+                self.ask(SlotRequest::Create(slot(id, base, pages, flags)), SlotRefused::Exists);
+            }
+            Step::Delete(id) => {
+                self.ask(SlotRequest::Delete(Space::Normal, SlotId(id)), SlotRefused::NoSuchSlot);
+                self.guest.holds.clear();
+            }
+            Step::Move(id, base) => {
+                self.ask(SlotRequest::Move(Space::Normal, SlotId(id), Gfn(base)), SlotRefused::Malformed)
+            }
+            Step::Flags(id, flags) => {
+                // A log begins with all pages clean.
+                self.unread.clear();
+                self.ask(SlotRequest::SetFlags(Space::Normal, SlotId(id), flags), SlotRefused::Malformed);
+            }
+            Step::Write(gfn, fill) => {
+                self.guest.touch(gfn, Rights::WRITE).expect("there is room");
+                let dies = self.guest.machine.dies_after.take();
+                self.guest.write(gfn, fill).expect("it was just touched");
+                self.guest.machine.dies_after = dies;
+                self.unread.push(gfn);
+            }
+            Step::Read(gfn) => self.guest.read(gfn).expect("it is there"),
+            Step::Dirty(id) => {
+                let told = self.guest.dirty(id);
+                assert!(
+                    self.unread.iter().all(|gfn| told.contains(gfn)),
+                    "{:?} were written, told is {told:?}",
+                    self.unread
+                );
+                self.unread.clear();
+            }
+            Step::Track(gfn) => {
+                self.ask(SlotRequest::Track(Space::Normal, Gfn(gfn), Tracking::On), SlotRefused::Malformed);
+                self.ask(SlotRequest::Track(Space::Normal, Gfn(gfn), Tracking::Off), SlotRefused::Malformed);
+            }
+            Step::Idle(most) => self.guest.idle(most),
+        }
+    }
+
+    /// All steps; the pager dies after so many writes and operations, and what it died over is tried again. Whether it died.
+    fn live(&mut self, steps: &[Step], dies_after: u64) -> bool {
+        self.guest.machine.dies_after = Some(dies_after);
+        for step in steps {
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.step(*step)));
+            if let Err(panic) = outcome {
+                assert!(panic.is::<Death>(), "{step:?} after {dies_after}");
+                self.die();
+                self.step(*step);
+            }
+        }
+        let dead = self.guest.machine.dies_after.is_none();
+        self.guest.machine.dies_after = None;
+        let pages: Vec<u64> = self.guest.holds.keys().copied().collect();
+        pages.into_iter().for_each(|gfn| self.guest.read(gfn).expect("it is there"));
+        self.die();
+        let pages: Vec<u64> = self.guest.holds.keys().copied().collect();
+        pages.into_iter().for_each(|gfn| self.guest.read(gfn).expect("it is there"));
+        dead
+    }
+}
+
+/// Dies at every `stride`th write or operation of the steps. Says how often.
+fn dies_everywhere(policy: &'static str, frames: u64, stride: usize, steps: &[Step]) -> u32 {
+    let mut deaths = 0;
+    for dies_after in (0..).step_by(stride) {
+        if !Mortal::new(policy, frames).live(steps, dies_after) {
+            return deaths;
+        }
+        deaths += 1;
+    }
+    deaths
+}
+
+const PLAIN: SlotFlags = SlotFlags::empty();
+
+#[test]
+fn slots_and_pages_outlive_the_pager_whatever_it_dies_over() {
+    let mut steps = std::vec![Step::Create(1, 0, 600, PLAIN)];
+    steps.extend((0..12).map(|n| Step::Write(n * 50, Fill::Easy(n as u32))));
+    steps.extend([Step::Move(1, 4096), Step::Move(1, 0), Step::Create(2, 1 << 20, 3, PLAIN)]);
+    steps.extend([Step::Flags(1, SlotFlags::READONLY), Step::Flags(1, PLAIN), Step::Track(50), Step::Delete(2)]);
+    let deaths = dies_everywhere("demand", 700, 1, &steps);
+    assert!(deaths > 60, "it died {deaths} times only");
+}
+
+#[test]
+fn compressed_pages_outlive_the_pager_whatever_it_dies_over() {
+    let mut steps = std::vec![Step::Create(1, 0, 48, PLAIN)];
+    let fill = |n: u64| if n % 5 == 4 { Fill::Zero } else { Fill::Easy(n as u32) };
+    steps.extend((0..32).map(|n| Step::Write(n, fill(n))));
+    steps.extend((0..32).map(|n| Step::Read(31 - n)));
+    let deaths = dies_everywhere("clock", 20, 1811, &steps);
+    assert!(deaths > 8, "it died {deaths} times only");
+}
+
+#[test]
+fn no_written_page_is_forgotten_whatever_the_pager_dies_over() {
+    let mut steps = std::vec![Step::Create(1, 0, 64, SlotFlags::LOG_DIRTY_PAGES)];
+    for round in 0..3 {
+        steps.extend((0..8).map(|n| Step::Write(n * 7 + round, Fill::Easy(n as u32))));
+        steps.push(Step::Dirty(1));
+    }
+    let deaths = dies_everywhere("demand", 100, 3, &steps);
+    assert!(deaths > 40, "it died {deaths} times only");
+}
+
+#[test]
+fn large_pages_outlive_the_pager_whole_and_split() {
+    let steps = [
+        Step::Create(1, 0, 1024, PLAIN),
+        Step::Write(3, Fill::Easy(1)),
+        Step::Write(700, Fill::Noise(2)),
+        Step::Track(5),
+        Step::Flags(1, SlotFlags::LOG_DIRTY_PAGES),
+        Step::Write(9, Fill::Easy(3)),
+        Step::Dirty(1),
+        Step::Flags(1, PLAIN),
+        Step::Read(700),
+        Step::Idle(3),
+    ];
+    let deaths = dies_everywhere("huge", 2048, 83, &steps);
+    assert!(deaths > 9, "it died {deaths} times only");
+}
+
+#[test]
+fn shared_frames_outlive_the_pager() {
+    let mut steps = std::vec![Step::Create(1, 0, 64, PLAIN)];
+    steps.extend((0..8).map(Step::Read));
+    steps.extend((8..24).map(|n| Step::Write(n, Fill::Easy(n as u32 / 4))));
+    steps.push(Step::Idle(40));
+    steps.extend((0..16).map(|n| Step::Write(n, Fill::Noise(n as u32))));
+    let deaths = dies_everywhere("share", 100, 1201, &steps);
+    assert!(deaths > 9, "it died {deaths} times only");
+}
+
+/// What cannot be right is not gone on with.
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let mut mortal = Mortal::new("demand", 100);
+    mortal.step(Step::Create(1, 0, 16, PLAIN));
+    mortal.step(Step::Write(3, Fill::Easy(3)));
+    let adopt = |mortal: &mut Mortal, kept: u64| {
+        let mut pager = Mortal::prepared("demand", &mortal.guest.machine);
+        pager.adopt((kept, &whole(100)), 1, &mut mortal.guest.machine)
+    };
+    let kept = mortal.guest.machine.kept;
+    assert_eq!(adopt(&mut mortal, kept + 1), Err(Broken::Head));
+    assert_eq!(adopt(&mut mortal, FIRST_PFN + 100), Err(Broken::Head));
+    assert!(adopt(&mut mortal, kept).is_ok());
+    // Two pages with one frame.
+    let slot = mortal.guest.pager.vms[0].slots.lookup(Space::Normal, Gfn(3)).expect("the slot");
+    let frame = slot.tree.page(3, &mortal.guest.machine).frame().expect("it was written");
+    slot.tree.set(4, crate::store::Content::Own(frame), &mut mortal.guest.machine);
+    assert_eq!(adopt(&mut mortal, kept), Err(Broken::Frame(frame)));
+    let slot = mortal.guest.pager.vms[0].slots.lookup(Space::Normal, Gfn(3)).expect("the slot");
+    slot.tree.set(4, crate::store::Content::Nothing, &mut mortal.guest.machine);
+    assert!(adopt(&mut mortal, kept).is_ok());
+    // A page that is mapped and in no tree.
+    let slot = mortal.guest.pager.vms[0].slots.lookup(Space::Normal, Gfn(3)).expect("the slot");
+    slot.tree.set(3, crate::store::Content::Nothing, &mut mortal.guest.machine);
+    assert!(matches!(adopt(&mut mortal, kept), Err(Broken::Mapped(_))));
+}
