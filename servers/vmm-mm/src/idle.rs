@@ -101,7 +101,8 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
             if page.frame().is_some() && !was_used {
                 bits[place / 64] |= 1 << (place % 64);
             }
-            let is_last = (slot.base().0 + offset + 1).is_multiple_of(BLOCK);
+            // Of the tree's block: a slot that has moved may lie across those of the guest.
+            let is_last = (slot.tree.skew() + offset + 1).is_multiple_of(BLOCK);
             if page.is_large() && is_last {
                 slot.tree.set_used(offset, Used::No, self.machine);
             }

@@ -3,7 +3,7 @@ use crate::machine::Cpu;
 use crate::serve::Pager;
 use crate::testing::{FakeMachine, READ, Seen, WRITE, access, by_policy, slot};
 use ipc_proto::fault::{Fault, Origin, Qualification};
-use ipc_proto::grant::{Level, Rights};
+use ipc_proto::grant::{Gfn, Level, Rights};
 use ipc_proto::memop::Abilities;
 use ipc_proto::refused::Refused;
 use ipc_proto::slot::{IdlePages, SlotFlags, SlotId, SlotReply, SlotRequest, Space};
@@ -19,6 +19,7 @@ const PAGES: u64 = 0x1600;
 struct Vm {
     pager: Box<Pager>,
     machine: FakeMachine,
+    base: u64,
 }
 
 impl Vm {
@@ -27,7 +28,7 @@ impl Vm {
         machine.abilities = abilities;
         let mut pager = by_policy(policy, 20_000, &mut machine, &[]);
         pager.equip(Cpu { abilities, largest: Level::Large }, Some(Way::WriteProtect)).expect("every CPU has it");
-        let mut vm = Self { pager, machine };
+        let mut vm = Self { pager, machine, base: BASE };
         assert_eq!(vm.ask(SlotRequest::Create(slot(1, BASE, PAGES, flags))), SlotReply::Done);
         vm
     }
@@ -37,7 +38,7 @@ impl Vm {
     }
 
     fn use_page(&mut self, offset: u64, tried: Qualification, origin: Origin) {
-        let (gfn, needs) = (BASE + offset, if tried == WRITE { Rights::WRITE } else { Rights::READ });
+        let (gfn, needs) = (self.base + offset, if tried == WRITE { Rights::WRITE } else { Rights::READ });
         for _ in 0..5 {
             let seen = match origin {
                 Origin::Vcpu => self.machine.guest(gfn, needs),
@@ -104,6 +105,23 @@ fn a_large_page_is_used_as_one_and_told_of_wherever_the_question_begins() {
         assert_eq!(vm.idle(), pages(1).chain(pages(3)).collect::<Vec<_>>(), "{abilities:?}");
         vm.read(0x100 + 512 + 500);
         assert_eq!(vm.idle(), pages(3).collect::<Vec<_>>(), "{abilities:?}: no part of the other is idle");
+    }
+}
+
+#[test]
+fn a_large_page_is_used_as_one_where_its_slot_has_moved() {
+    for abilities in [Abilities::all(), Abilities::empty()] {
+        let mut vm = Vm::new("huge", abilities, SlotFlags::empty());
+        let block = 0x100..0x300;
+        vm.read(block.start);
+        vm.read(block.end);
+        // Guest blocks end in the middle of it there: when the next large page is split, its end is mapped small.
+        vm.base = BASE + 0x40;
+        assert_eq!(vm.ask(SlotRequest::Move(Space::Normal, ID, Gfn(vm.base))), SlotReply::Done);
+        vm.read(block.end);
+        vm.read(block.end - 1);
+        let mut idle = || vm.idle().into_iter().filter(|offset| block.contains(offset)).count();
+        assert_eq!((idle(), idle()), (0, 512), "{abilities:?}");
     }
 }
 
