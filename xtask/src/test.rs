@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     };
     promise::keep(&chosen(host::RULES), &bench, 1, &mut report);
     if wanted(host::NAME) {
-        host::tests(&mut report);
+        host::tests(bench.length, &mut report);
     }
     in_the_machine(&chosen(scenarios::ALL), &bench, &mut report);
     Ok(report.finish())

@@ -1,6 +1,6 @@
 //! Promises that need no machine: the libraries' own tests and the house's rules.
 
-use super::promise::Promise;
+use super::promise::{Length, Promise};
 use super::report::Report;
 use crate::{check, fuzz, paths};
 use std::io::{BufRead, BufReader};
@@ -15,13 +15,30 @@ pub const RULES: &[Promise] = &[
     Promise { name: "fuzz::no_input_breaks_a_promise", check: |_, _| fuzz::short() },
 ];
 
-/// Runs the tests of every crate that has a host side; the guests have none.
-pub fn tests(report: &mut Report) {
-    println!("test {NAME}: cargo test");
+/// The steps of vmm-mm's model test at full length; `cargo test` makes some thousands.
+const MODEL_STEPS: (&str, &str) = ("FAULTLINE_MODEL_STEPS", "1000000");
+
+/// Runs the tests of every crate that has a host side; the guests have none. At full length also vmm-mm's model test with
+/// a million steps, which takes a minute or two when it is optimized.
+pub fn tests(length: Length, report: &mut Report) {
+    cargo_test(&["--workspace", "--exclude", "guests"], None, report);
+    match length {
+        Length::Short => {}
+        Length::Full => {
+            cargo_test(&["--release", "--package", "vmm-mm", "--lib", "model::"], Some(MODEL_STEPS), report);
+        }
+    }
+}
+
+/// Runs `cargo test` with these arguments; `variable` is set for the tests.
+fn cargo_test(arguments: &[&str], variable: Option<(&str, &str)>, report: &mut Report) {
+    println!("test {NAME}: cargo test {}", arguments.join(" "));
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(paths::root())
-        .args(["test", "--workspace", "--exclude", "guests", "--no-fail-fast"])
+        .args(["test", "--no-fail-fast"])
+        .args(arguments)
+        .envs(variable)
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     let mut child = match command.spawn() {
