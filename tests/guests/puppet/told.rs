@@ -1,5 +1,6 @@
 //! What it is told, and what it does.
 
+use crate::awaited::{Interrupts, read_all};
 use guests::console::{COM1, LINE_STATUS};
 use guests::line;
 use guests::memory::{Address, PAGE, read, write};
@@ -62,6 +63,8 @@ fn perform(text: &str) -> Option<()> {
             });
             line!("puppet: touched {pages}");
         }
+        "await" => read_all(all.map(|(_, address)| address), Interrupts::In),
+        "shut" => read_all(all.map(|(_, address)| address), Interrupts::Out),
         "hash" => line!("puppet: hash {:#018x}", all.fold(BASIS, |hash, (_, address)| page(hash, address))),
         _ => return None,
     }

@@ -12,6 +12,10 @@ const VECTORS: usize = 0x31;
 
 /// Timer interrupts so far.
 pub static TIMER: AtomicU64 = AtomicU64::new(0);
+/// An instruction, and the timer interrupts that came just before it.
+pub static AWAITED: AtomicU64 = AtomicU64::new(0);
+/// How many these are.
+pub static AWAITING: AtomicU64 = AtomicU64::new(0);
 /// Software interrupts so far.
 pub static SOFT: AtomicU64 = AtomicU64::new(0);
 
@@ -107,6 +111,7 @@ struct Frame {
 extern "C" fn interrupt(frame: &mut Frame) {
     if frame.vector == u64::from(FIRST_IRQ) {
         TIMER.fetch_add(1, Relaxed);
+        AWAITING.fetch_add(u64::from(frame.rip == AWAITED.load(Relaxed)), Relaxed);
         crate::port::out8(0x20, 0x20);
     } else if frame.vector == u64::from(SOFTWARE) {
         SOFT.fetch_add(1, Relaxed);

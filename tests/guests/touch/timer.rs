@@ -4,10 +4,11 @@ use crate::fresh::Fresh;
 use core::arch::asm;
 use core::sync::atomic::Ordering::Relaxed;
 use guests::cpu::{let_interrupts_in, spin, ticks, wait_for_interrupt};
-use guests::interrupt::{FIRST_IRQ, SOFT, SOFTWARE, TIMER};
+use guests::interrupt::{SOFT, SOFTWARE, TIMER};
 use guests::memory::{Address, PAGE};
 use guests::port::{in8, out8};
 use guests::report::{Report, holds};
+use guests::timer::{program, route_interrupts};
 
 /// The 8254 runs at 1,193,182 Hz: so many counts are ten milliseconds.
 const TEN_MS: u16 = 11932;
@@ -27,14 +28,6 @@ pub fn check(report: &mut Report, fresh: &mut Fresh) {
     report.check("a timer interrupt on a fresh stack", timer_on_fresh_stack(fresh.page(), busy));
 }
 
-/// Channel 0 as a rate generator: an interrupt every `counts`.
-pub fn program(counts: u16) {
-    let [low, high] = counts.to_le_bytes();
-    out8(0x43, 0x34);
-    out8(0x40, low);
-    out8(0x40, high);
-}
-
 /// What channel 0 has left to count.
 pub fn counter() -> u16 {
     out8(0x43, 0);
@@ -50,24 +43,6 @@ fn ticks_in_ten_ms() -> u64 {
         if (TEN_MS..0x8000).contains(&counted) {
             return (ticks() - start) * u64::from(TEN_MS) / u64::from(counted);
         }
-    }
-}
-
-/// The first 8259 delivers from [`FIRST_IRQ`] on; only the timer is let through.
-fn route_interrupts() {
-    for (port, value) in [
-        (0x20, 0x11),
-        (0xa0, 0x11),
-        (0x21, FIRST_IRQ),
-        (0xa1, FIRST_IRQ + 8),
-        (0x21, 4),
-        (0xa1, 2),
-        (0x21, 1),
-        (0xa1, 1),
-        (0xa1, 0xff),
-        (0x21, 0xfe),
-    ] {
-        out8(port, value);
     }
 }
 

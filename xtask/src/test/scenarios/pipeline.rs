@@ -49,6 +49,15 @@ impl Puppet {
         self.0.line("puppet: hash ", PATIENCE)
     }
 
+    /// Reads a word of each page while a timer interrupts: before how many reads interrupts came more than once, the most
+    /// before one, how many came in all, and how many when they were let in at the end.
+    fn awaited(&mut self, how: &str, pages: u64) -> anyhow::Result<[u64; 4]> {
+        self.0.done(&format!("type {how} {HERE:#x} {pages} 1"))?;
+        let said = self.0.line("puppet: awaited ", PATIENCE)?;
+        let numbers: Vec<u64> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        numbers.try_into().map_err(|_| anyhow::anyhow!("the guest said: awaited {said}"))
+    }
+
     fn done(&self, request: &str) -> anyhow::Result<String> {
         self.0.done(request)
     }
@@ -254,10 +263,25 @@ pub fn promised(bench: &Bench, name: &str) -> anyhow::Result<String> {
     guest.done(&format!("slot create 20 {HERE:#x} {PAGES}"))?;
     guest.fill(HERE, (PAGES, 1), (100, 1))?;
     ensure!(guest.hash(HERE, PAGES)? == hash_of(100..100 + PAGES), "what was taken back should come back");
+    let (waits, most) = interrupted(&mut guest, PAGES)?;
+    ensure!(guest.hash(HERE, PAGES)? == hash_of(100..100 + PAGES), "an interrupt should change no page");
     let (pending, back) = (guest.figure("pending")?, guest.figure("decompressions")?);
     ensure!(pending > 20 && back > 20, "{pending} faults were promised, {back} pages came back from the store");
     guest.end()?;
-    Ok(format!("{pending} faults promised and kept, {back} pages back from the store"))
+    Ok(format!(
+        "{pending} faults promised and kept, {back} pages back from the store, {waits} waits in which interrupts came, {most} \
+         in one"
+    ))
+}
+
+/// Interrupts reach a vCPU that waits for a promised page, which comes back to the same access; where they are shut out, they
+/// are held until they are let in. How often that was seen, and how many came before one access.
+fn interrupted(guest: &mut Puppet, pages: u64) -> anyhow::Result<(u64, u64)> {
+    let [waits, most, during, after] = guest.awaited("await", pages)?;
+    ensure!(waits > 5 && during >= waits && after == 0, "let in: {waits} waits, {most}, {during}, {after}");
+    let [held, _, meanwhile, then] = guest.awaited("shut", pages)?;
+    ensure!((held, meanwhile) == (0, 0) && then > 0, "shut out: {held} waits, {meanwhile} came, {then} when let in");
+    Ok((waits, most))
 }
 
 /// Each change is one INVEPT however many pages it takes away, and none when it takes nothing.
