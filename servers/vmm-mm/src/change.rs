@@ -206,6 +206,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
             Tracking::On if slot.tree.page(offset, self.machine).has(Note::Tracked) => {}
             Tracking::On => {
                 // First, because it can fail; the right is taken before anybody can rely on the note.
+                let was_large = slot.tree.page(offset, self.machine).is_large();
                 slot.tree.split(offset, self.machine);
                 let noted = slot.tree.note(offset, Note::Tracked, self.pool, self.machine);
                 noted.map_err(|_| SlotRefused::OutOfMemory)?;
@@ -215,6 +216,10 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
                 };
                 if let (Err(why), Some(slot)) = (taken, slots.lookup(space, gfn)) {
                     slot.tree.unnote(offset, Note::Tracked, self.machine);
+                    if was_large {
+                        // It is mapped as one still.
+                        slot.tree.make_whole(offset, self.machine);
+                    }
                     return Err(why);
                 }
             }

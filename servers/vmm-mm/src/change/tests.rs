@@ -219,3 +219,16 @@ fn only_an_address_of_no_slot_is_remembered() {
     let after = answer(&mut pager, &mut machine, access(0x8000, READ));
     assert_eq!(after, Ok(ClaimedReply::Mmio(machine.generation)));
 }
+
+/// Else a log that begins would not take the large page away: the pager took it for small.
+#[test]
+fn tracking_that_is_refused_leaves_a_large_page_large() {
+    let (mut pager, mut machine) = touched("huge");
+    assert!(machine.large.contains_key(&0x400));
+    machine.refuse = Some(Refused::BadHandle);
+    let refused = pager.control(0, SlotRequest::Track(NORMAL, Gfn(0x401), Tracking::On), &mut machine);
+    assert!(matches!(refused, SlotReply::Refused(_)), "{refused:?}");
+    let log = SlotRequest::SetFlags(NORMAL, ID, SlotFlags::LOG_DIRTY_PAGES);
+    assert_eq!(pager.control(0, log, &mut machine), SlotReply::Done);
+    assert!(machine.large.is_empty(), "a logged slot has no large pages");
+}
