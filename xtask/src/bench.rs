@@ -3,7 +3,8 @@
 //! Read the modules in the order of a run: `row` says what there is to measure and what is promised; `lap` boots a
 //! system on Bochs, where counts repeat exactly; `trace` reads what Bochs's debugger wrote down of one fault, and
 //! `stage` says whose each instruction is; `guest` makes the K rows of that, `growth` the N rows, `linux` K11, `size` the kernel's size, `host` the L rows; `table`
-//! and `page` show them to people. `record` keeps exact counts in the tree.
+//! and `page` show them to people. `record` keeps exact counts in the tree. `policies` is a table of
+//! its own.
 
 mod growth;
 mod guest;
@@ -11,6 +12,7 @@ mod host;
 mod lap;
 mod linux;
 mod page;
+mod policies;
 mod record;
 mod row;
 mod size;
@@ -29,7 +31,10 @@ use std::path::PathBuf;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    table: Option<Table>,
     /// Write the rows to this file: a list of id, value, unit, commit, goal, events, peers.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -53,11 +58,22 @@ pub struct Args {
     toolchain: ToolchainChoice,
 }
 
+/// Other tables than the one of docs/performance.md.
+#[derive(Debug, clap::Subcommand)]
+enum Table {
+    /// Every policy of the pager on the same workloads: docs/policies.md.
+    Policies(policies::Args),
+}
+
 /// Measures and shows.
 ///
 /// # Errors
 /// What keeps something from being measured. A promise that does not hold is no error: the table says so.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
+    if let Some(Table::Policies(args)) = &args.table {
+        policies::run(args)?;
+        return Ok(Status::Done);
+    }
     if let Some(path) = &args.docs_from {
         let rows = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
         page::write(&serde_json::from_slice(&rows)?)?;

@@ -117,8 +117,12 @@ impl Pager {
             }
             SlotRequest::Hello(_) | SlotRequest::MemoryType(..) => {}
             SlotRequest::Stats => {
-                report(vm, vcpus, counts, pool.left(), machine);
+                report(vm, vcpus, counts, pool, machine);
                 backing.report(vm, policy, machine);
+                if let Some((own, in_kernel)) = machine.ticks() {
+                    machine.stat(format_args!("ticks_pager"), own);
+                    machine.stat(format_args!("ticks_memops"), in_kernel);
+                }
             }
             SlotRequest::Why(gpa) => why::explain(vm, slots, history, (gpa, first_pfn), machine, &mut Log),
             SlotRequest::Tell(topic, line) => {
@@ -126,7 +130,7 @@ impl Pager {
                 match topic {
                     Topic::Why(gpa) => why::explain(vm, slots, history, (gpa, first_pfn), machine, &mut one),
                     Topic::Stats => {
-                        tell::stats(vm, (vcpus, counts), (pool.left(), backing, policy), machine, &mut one);
+                        tell::stats(vm, (vcpus, counts), (pool, backing, policy), machine, &mut one);
                     }
                     Topic::Policy => tell::policies(policy, &mut one),
                     Topic::Slots => tell::slots(slots, &mut one),

@@ -146,6 +146,11 @@ pub trait Kernel {
     fn wake_at(&mut self, tsc: u64);
     /// Puts a further grant of the reply that is being made into its place, counted from 0.
     fn further(&mut self, place: usize, claim: ClaimedGrant);
+    /// Ticks that the pager's work took so far, and those that the kernel's operations took for it; `None` where nobody
+    /// measures.
+    fn ticks(&self) -> Option<(u64, u64)> {
+        None
+    }
     /// Reports one figure for the summary.
     fn stat(&mut self, key: Arguments<'_>, value: u64);
 }

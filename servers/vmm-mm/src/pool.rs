@@ -8,6 +8,7 @@
 //! end and have a list of their own; when nothing else is left they are broken up.
 
 mod gigabyte;
+mod peak;
 mod promise;
 mod rebuild;
 
@@ -123,6 +124,8 @@ pub struct Pool {
     promised: u64,
     /// Frames given away: to the kernel for good, and for what is kept of pages.
     donated: u64,
+    /// The most that were in use when some came back.
+    peak: u64,
 }
 
 /// Whether frames could still be zeroed ahead.
@@ -151,6 +154,7 @@ impl Pool {
             free_count: 0,
             promised: 0,
             donated: 0,
+            peak: 0,
         }
     }
 
@@ -328,6 +332,7 @@ impl Pool {
 
     /// Takes a large page back. Nothing may map it any more.
     pub fn release_large(&mut self, frame: LargeFrame, memory: &mut impl Memory) {
+        self.note_peak();
         memory.set_word(frame.0, 0, self.large);
         self.large = frame.0 + 1;
         self.large_count += 1;
@@ -341,6 +346,7 @@ impl Pool {
 
     /// Takes the frame back. Nothing may map it any more. A neighbour of the run that was given back last joins it.
     pub fn release(&mut self, frame: Frame, memory: &mut impl Memory) {
+        self.note_peak();
         let index = frame.0;
         self.free_count += 1;
         if let Some(first) = self.free.checked_sub(1) {

@@ -25,7 +25,11 @@ pub fn main(task: Task) -> ! {
     images(&mut pager, &task);
     begin(&mut pager, &task, &mut machine);
     pager.wake(&mut machine);
-    task::serve(&mut pager, &mut machine, |_, _, _| None)
+    match task.entry().option("measure") {
+        None | Some("off") => task::serve(&mut pager, &mut machine, |_, _, _| None),
+        Some("on") => task::serve(&mut pager, &mut machine, task::measured),
+        Some(other) => panic!("option measure = {other}: there are on, off"),
+    }
 }
 
 /// Takes the frames over: all of them, or what the incarnation before knew of them. A pager that cannot go on stops before it

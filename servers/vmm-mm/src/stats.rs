@@ -2,6 +2,7 @@
 
 use crate::fault::Prefetch;
 use crate::machine::Kernel;
+use crate::pool::Pool;
 use crate::resolve::PfRet;
 
 /// Counts of one vCPU; names as in KVM's `kvm_vcpu_stat`.
@@ -115,11 +116,11 @@ impl VmStats {
 }
 
 /// How many figures there are of a VM.
-const FIGURES: usize = 20;
+const FIGURES: usize = 21;
 
 /// The figures of a VM, by name: its vCPUs' as one sum.
 #[must_use]
-pub fn figures(vcpus: &[PfStats], of_vm: &VmStats, frames_left: u64) -> [(&'static str, u64); FIGURES] {
+pub fn figures(vcpus: &[PfStats], of_vm: &VmStats, pool: &Pool) -> [(&'static str, u64); FIGURES] {
     let mut sum = PfStats::ZERO;
     for vcpu in vcpus {
         sum.add(vcpu);
@@ -144,13 +145,14 @@ pub fn figures(vcpus: &[PfStats], of_vm: &VmStats, frames_left: u64) -> [(&'stat
         ("tables_given", of_vm.tables_given),
         ("slot_requests", of_vm.slot_requests),
         ("slot_refusals", of_vm.slot_refusals),
-        ("frames_left", frames_left),
+        ("frames_left", pool.left()),
+        ("frames_peak", pool.peak()),
     ]
 }
 
 /// Reports the figures of a VM for the summary.
-pub fn report(vm: usize, vcpus: &[PfStats], of_vm: &VmStats, frames_left: u64, kernel: &mut impl Kernel) {
-    for (key, value) in figures(vcpus, of_vm, frames_left) {
+pub fn report(vm: usize, vcpus: &[PfStats], of_vm: &VmStats, pool: &Pool, kernel: &mut impl Kernel) {
+    for (key, value) in figures(vcpus, of_vm, pool) {
         if vm == 0 {
             kernel.stat(format_args!("{key}"), value);
         } else {

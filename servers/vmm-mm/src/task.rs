@@ -27,6 +27,18 @@ pub struct Machine {
     alarm: Alarm,
     /// The boot modules of this task, in the manifest's order.
     images: Vec<&'static [u8], MAX_MODULES>,
+    ticks: Ticks,
+}
+
+/// What the pager's work took: between a message and its answer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ticks {
+    /// Its own instructions and the kernel's. Those of faults only when they are [`measured`].
+    all: u64,
+    /// Of those, in operations of the kernel.
+    in_kernel: u64,
+    /// Whether faults are measured.
+    whole: bool,
 }
 
 /// Which VM has how many of the task's frames.
@@ -45,8 +57,18 @@ impl Machine {
     pub fn of(task: &Task) -> Self {
         let images = task.info.modules.iter().filter_map(|module| task.module(&module.name)).collect();
         let vm = task.info.vms.first().map(|vm| usize::from(*vm));
-        Self { first_pfn: task.info.first_pfn, vm, alarm: Alarm::NONE, images }
+        Self { first_pfn: task.info.first_pfn, vm, alarm: Alarm::NONE, images, ticks: Ticks::default() }
     }
+}
+
+/// For [`serve`]: answers faults as the library does, and counts the ticks that it takes.
+pub fn measured(message: &Answer, pager: &mut Pager, machine: &mut Machine) -> Option<Words> {
+    machine.ticks.whole = true;
+    let fault = message.fault()?;
+    let start = rt::tsc();
+    let words = pager.answer(&fault, machine);
+    machine.ticks.all += rt::tsc() - start;
+    Some(words)
 }
 
 /// Serves with `pager` for as long as the task lives. What is received is shown to `own` first: it may answer itself.
@@ -74,6 +96,7 @@ pub fn serve(
 #[cold]
 #[inline(never)]
 fn other(pager: &mut Pager, machine: &mut Machine, message: Answer) -> Answer {
+    let start = rt::tsc();
     let reply = match message.received() {
         Received::Fault(fault) => Some(pager.answer(&fault, machine)),
         Received::Call { vm, len } => Some(request(pager, machine, vm, len)),
@@ -97,6 +120,7 @@ fn other(pager: &mut Pager, machine: &mut Machine, message: Answer) -> Answer {
             Some(INTERNAL)
         }
     };
+    machine.ticks.all += rt::tsc() - start;
     match reply {
         Some(words) => rt::reply_words(words),
         None => rt::receive_words(),
@@ -131,6 +155,16 @@ fn request(pager: &mut Pager, machine: &mut Machine, vm: usize, len: usize) -> W
     let used = pager.request(vm, &bytes[..len], &mut reply, machine);
     rt::write_message(&reply[..used]);
     [used as u64, 0, 0, 0, 0, 0]
+}
+
+impl Machine {
+    /// An operation of the kernel on a VM.
+    fn op(&mut self, vm: usize, op: MemOp, arguments: [u64; 4]) -> Result<Words, Refused> {
+        let start = rt::tsc();
+        let done = rt::mem_op(vm, op, arguments);
+        self.ticks.in_kernel += rt::tsc() - start;
+        done
+    }
 }
 
 impl Memory for Machine {
@@ -202,20 +236,20 @@ impl Memory for Machine {
 
 impl Kernel for Machine {
     fn unmap(&mut self, vm: usize, first: Gfn, pages: u64) -> Result<u64, Refused> {
-        rt::mem_op(vm, MemOp::Unmap, [first.0, pages, 0, 0]).map(|words| words[0])
+        self.op(vm, MemOp::Unmap, [first.0, pages, 0, 0]).map(|words| words[0])
     }
 
     fn protect(&mut self, vm: usize, first: Gfn, pages: u64, keep: Rights) -> Result<u64, Refused> {
-        rt::mem_op(vm, MemOp::Protect, [first.0, pages, u64::from(keep.bits()), 0]).map(|words| words[0])
+        self.op(vm, MemOp::Protect, [first.0, pages, u64::from(keep.bits()), 0]).map(|words| words[0])
     }
 
     fn map(&mut self, vm: usize, grant: &Grant) -> Result<u64, Refused> {
         let ClaimedGrant { shape, gfn, pfn, mmu_seq } = grant.claim();
-        rt::mem_op(vm, MemOp::Map, [shape, gfn, pfn, mmu_seq]).map(|words| words[0])
+        self.op(vm, MemOp::Map, [shape, gfn, pfn, mmu_seq]).map(|words| words[0])
     }
 
     fn donate(&mut self, vm: usize, first: u64, count: u64) -> Result<(), Refused> {
-        rt::donate(vm, first, count)
+        self.op(vm, MemOp::Donate, [first, count, 0, 0]).map(|_| ())
     }
 
     fn owned(&mut self, pfn: u64) -> Option<OwnedRun> {
@@ -228,21 +262,21 @@ impl Kernel for Machine {
     }
 
     fn next_mapped(&mut self, vm: usize, gfn: Gfn) -> Option<Grant> {
-        let [first, pfn, shape, ..] = rt::mem_op(vm, MemOp::Read, [gfn.0, 0, 0, 0]).ok()?;
+        let [first, pfn, shape, ..] = self.op(vm, MemOp::Read, [gfn.0, 0, 0, 0]).ok()?;
         let shape = shape & !(3 << 32);
         ClaimedGrant { shape, gfn: first, pfn, mmu_seq: 0 }.typed().ok()
     }
 
     fn walk(&mut self, vm: usize, gfn: Gfn) -> Option<Walk> {
-        rt::mem_op(vm, MemOp::Walk, [gfn.0, 0, 0, 0]).ok().map(|words| Walk::from_words(&words))
+        self.op(vm, MemOp::Walk, [gfn.0, 0, 0, 0]).ok().map(|words| Walk::from_words(&words))
     }
 
     fn cpu(&mut self, vm: usize) -> Option<Cpu> {
-        rt::mem_op(vm, MemOp::Info, [0; 4]).ok().map(|words| Cpu::from_word(words[3]))
+        self.op(vm, MemOp::Info, [0; 4]).ok().map(|words| Cpu::from_word(words[3]))
     }
 
     fn harvest(&mut self, vm: usize, first: Gfn, frames: u64, mode: Harvest) -> Result<u64, Refused> {
-        rt::mem_op(vm, MemOp::Harvest, [first.0, frames, mode as u64, 0]).map(|words| words[0])
+        self.op(vm, MemOp::Harvest, [first.0, frames, mode as u64, 0]).map(|words| words[0])
     }
 
     fn harvested(&self, word: usize) -> u64 {
@@ -252,7 +286,7 @@ impl Kernel for Machine {
     }
 
     fn generation(&mut self, vm: usize, generation: u64) -> Result<(), Refused> {
-        rt::mem_op(vm, MemOp::Generation, [generation, 0, 0, 0]).map(|_| ())
+        self.op(vm, MemOp::Generation, [generation, 0, 0, 0]).map(|_| ())
     }
 
     fn set_log(&mut self, vm: usize, log: LogSwitch) -> Result<(), Refused> {
@@ -260,15 +294,15 @@ impl Kernel for Machine {
             LogSwitch::On => 1,
             LogSwitch::Off => 0,
         };
-        rt::mem_op(vm, MemOp::SetLog, [on, 0, 0, 0]).map(|_| ())
+        self.op(vm, MemOp::SetLog, [on, 0, 0, 0]).map(|_| ())
     }
 
     fn mmu_seq(&mut self, vm: usize) -> Option<u64> {
-        rt::mem_op(vm, MemOp::Info, [0; 4]).ok().map(|words| words[0])
+        self.op(vm, MemOp::Info, [0; 4]).ok().map(|words| words[0])
     }
 
     fn ready(&mut self, vm: usize, token: u64) -> Result<(), Refused> {
-        rt::mem_op(vm, MemOp::Ready, [token, 0, 0, 0]).map(|_| ())
+        self.op(vm, MemOp::Ready, [token, 0, 0, 0]).map(|_| ())
     }
 
     fn now(&mut self) -> u64 {
@@ -286,6 +320,11 @@ impl Kernel for Machine {
             to.copy_from_slice(&word.to_le_bytes());
         }
         rt::write_message_at(place * ClaimedGrant::BYTES, &bytes);
+    }
+
+    fn ticks(&self) -> Option<(u64, u64)> {
+        let Ticks { all, in_kernel, whole } = self.ticks;
+        whole.then_some((all - in_kernel, in_kernel))
     }
 
     fn stat(&mut self, key: Arguments<'_>, value: u64) {

@@ -4,6 +4,7 @@ use crate::backing::Backing;
 use crate::machine::Kernel;
 use crate::memslot::MemSlots;
 use crate::policy::Chosen;
+use crate::pool::Pool;
 use crate::stats::{PfStats, VmStats, figures};
 use core::fmt::{Arguments, Write};
 use ipc_proto::slot::Space;
@@ -67,12 +68,12 @@ impl Listener for One {
 pub fn stats(
     vm: usize,
     (vcpus, of_vm): (&[PfStats], &VmStats),
-    (frames_left, backing, policy): (u64, &Backing, &Chosen),
+    (pool, backing, policy): (&Pool, &Backing, &Chosen),
     kernel: &mut impl Kernel,
     listener: &mut impl Listener,
 ) {
     let found = (0..).map_while(|number| policy.figure(vm, number));
-    for (key, value) in figures(vcpus, of_vm, frames_left).into_iter().chain(backing.figures(vm)).chain(found) {
+    for (key, value) in figures(vcpus, of_vm, pool).into_iter().chain(backing.figures(vm)).chain(found) {
         listener.say(format_args!("{key} {value}"));
     }
     if let Some(seq) = kernel.mmu_seq(vm) {

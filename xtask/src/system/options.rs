@@ -29,6 +29,7 @@ const KNOWN: &[(&str, &[(&str, Allowed)])] = &[
             ("policy", Allowed::Word(policy::Chosen::NAMES)),
             ("policy.", Allowed::Text),
             ("image.", Allowed::Text),
+            ("measure", Allowed::Word(&["on", "off"])),
             ("frames.", Allowed::Number(u32::MAX as u64)),
             ("dirty", Allowed::Word(dirty::Way::NAMES)),
         ],
