@@ -12,6 +12,7 @@ use crate::pending::{Jobs, Search};
 use crate::policy::Chosen;
 use crate::pool::Pool;
 use crate::reclaim::{Hand, Victims};
+use crate::seen::Seen;
 use crate::sparse::Sparse;
 use crate::store::Content;
 use crate::zstore::Zstore;
@@ -51,6 +52,8 @@ pub struct VmBacking {
     pub zero: Option<u32>,
     /// By boot module: the shared frame of each of its pages, plus one.
     pub images: [Sparse; MAX_MODULES],
+    /// Who has seen which pages used.
+    pub used: Seen,
     /// By fingerprint: the gfn, plus one, of a page that had it.
     pub seen: Sparse,
     /// What was done.
@@ -170,6 +173,7 @@ impl VmBacking {
         survey: Hand::START,
         zero: None,
         images: [const { Sparse::EMPTY }; MAX_MODULES],
+        used: Seen::EMPTY,
         seen: Sparse::EMPTY,
         counts: Counts::ZERO,
     };

@@ -277,6 +277,8 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         };
         if done.is_err() {
             slots.set_state(space, id, State::Valid)?;
+        } else if space == Space::Normal {
+            self.backing.vms[self.vm].used.forget(base, pages, self.machine);
         }
         done
     }

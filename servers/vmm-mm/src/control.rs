@@ -141,7 +141,7 @@ impl Pager {
             }
             SlotRequest::Policy(text) => {
                 *policy = chosen(text.as_str())?;
-                self.wake(machine);
+                self.policy_changed(machine);
             }
         }
         Ok(SlotReply::Done)

@@ -1,14 +1,15 @@
 //! Idle pages: which pages of a slot nobody has used since they were last asked for (Linux's idle page tracking).
 //!
 //! The CPU's A bits tell, or, where it has none, the rights that the kernel gave back at the next use. A harvest takes
-//! the bit of a large page whole, so a large page is noted as used until all of its pages have been told of. Whoever else
-//! harvests A bits takes them from here: what reclaim has seen used counts as idle.
+//! the bit of a large page whole, so a large page is noted as used until all of its pages have been told of. What the policy
+//! has harvested since is noted in [`crate::seen`], and so is what it has not seen for the harvest here.
 
 use crate::dirty::Way;
 use crate::harvest::Found;
 use crate::level::{BLOCK, GIGABYTE};
 use crate::machine::{Kernel, Memory};
 use crate::memslot::{MemSlot, MemSlots};
+use crate::seen::Reader;
 use crate::store::Used;
 use crate::tdp::Mmu;
 use core::ops::Range;
@@ -58,7 +59,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
             self.save_dirty_of(slot, told.clone())?;
         }
         let mut used = [0; 16];
-        let first = told.start;
+        let (first, told_pages) = (told.start, told.end - told.start);
         self.harvest_each(slot, told, mode, &mut |mmu, slot, Found { offset }| {
             if slot.tree.page(offset, mmu.machine).is_large() {
                 mmu.large_was_used(slot, offset);
@@ -66,13 +67,21 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
                 let place = offset - first;
                 used[(place / 64) as usize] |= 1 << (place % 64);
             }
+            let gfn = Gfn(slot.base().0 + offset);
+            mmu.backing.vms[mmu.vm].used.note(Reader::Policy, gfn, mmu.machine);
             Ok(())
         })?;
+        let Self { vm, backing, machine, .. } = self;
+        let base = slot.base().0;
+        backing.vms[*vm].used.take(Reader::IdleMap, (Gfn(base + first), told_pages), *machine, |gfn| {
+            let place = gfn.0 - base - first;
+            used[(place / 64) as usize] |= 1 << (place % 64);
+        });
         Ok(used)
     }
 
     /// Notes a large page as used, and with it every other that is mapped as one with it.
-    fn large_was_used(&mut self, slot: &mut MemSlot, offset: u64) {
+    pub fn large_was_used(&mut self, slot: &mut MemSlot, offset: u64) {
         if slot.tree.is_used(offset, self.machine) {
             return;
         }

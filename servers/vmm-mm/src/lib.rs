@@ -48,6 +48,7 @@ pub(crate) mod reclaim;
 mod recover;
 pub mod resolve;
 pub mod runs;
+mod seen;
 pub mod serve;
 pub mod shares;
 pub mod sparse;

@@ -227,7 +227,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
 
     /// Takes frames back ahead of the next fault.
     fn work_behind(&mut self, slots: &mut MemSlots, policy: &mut Chosen) {
-        if self.pool.left() >= ENOUGH.min(self.pool.frames() / 16) {
+        if self.pool.left() >= ENOUGH.min(u64::from(self.pool.total()) / 16) {
             self.backing.jobs.behind = None;
         } else if self.reclaim(slots, policy) == Reclaimed::Exhausted {
             self.backing.jobs.behind = None;

@@ -388,12 +388,6 @@ impl Pool {
         small + u64::from(self.large_count) * u64::from(LARGE)
     }
 
-    /// Frames that there are in all, used or not.
-    #[must_use]
-    pub fn frames(&self) -> u64 {
-        u64::from(self.total)
-    }
-
     /// Frames that were given to the kernel, or keep what is known of pages.
     #[must_use]
     pub const fn donated(&self) -> u64 {

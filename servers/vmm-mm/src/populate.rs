@@ -4,6 +4,7 @@ use crate::level::{BLOCK, GIGABYTE, block, gigabyte};
 use crate::machine::{Kernel, Memory};
 use crate::memslot::MemSlot;
 use crate::policy::{Chosen, Populate};
+use crate::seen;
 use crate::serve::TABLES_BATCH;
 use crate::tdp::Mmu;
 use ipc_proto::grant::{Gfn, Grant, Level};
@@ -19,6 +20,11 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         }
         if policy.reserve() == Level::Huge && self.watch.cpu.largest == Level::Huge && slot.image().is_none() {
             self.reserve(slot);
+        }
+        if seen::looks(policy) {
+            let Self { vm, pool, backing, machine, .. } = self;
+            // Without room now it is made when the pages are looked at.
+            let _ = backing.vms[*vm].used.open(slot.base(), slot.pages(), pool, *machine);
         }
         if policy.populate(made) == Populate::All {
             self.populate(slot);

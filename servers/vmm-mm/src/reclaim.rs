@@ -19,7 +19,6 @@ use crate::pool::Frame;
 use crate::store::{Content, Stiff};
 use crate::tdp::Mmu;
 use ipc_proto::grant::Gfn;
-use ipc_proto::memop::{Abilities, Harvest};
 use ipc_proto::slot::{SlotRefused, Space};
 
 /// Pages that are taken back at a time: so long does a fault of another vCPU wait.
@@ -119,7 +118,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
     /// How many frames a round must find: with fewer the guest does not come further. A VM with few frames at all must do
     /// with a quarter of them.
     pub fn worth(&self) -> u64 {
-        let frames = self.pool.frames();
+        let frames = u64::from(self.pool.total());
         (frames / WORTH).max(INSTRUCTION).min(frames / 4).max(1)
     }
 
@@ -145,13 +144,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         slot.tree.own(offset, pages, stiff, self.machine, |n| view.resident.set(n));
         view.accessed = match looks {
             Looks::Accessed if view.resident == Bits::NONE => None,
-            Looks::Accessed => {
-                if !self.watch.cpu.abilities.contains(Abilities::ACCESSED_DIRTY) {
-                    // Hiding takes the right to write, which may be what tells of writes.
-                    self.save_dirty(slots, gfn, pages).ok()?;
-                }
-                self.harvest_accessed(gfn, pages)
-            }
+            Looks::Accessed => self.used_for_policy(slots, gfn, pages),
             Looks::Resident => None,
         };
         Some(view)
@@ -171,24 +164,6 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
             })?;
             (offset < slot.pages()).then_some((Gfn(slot.base().0 + offset), offset))
         })
-    }
-
-    /// Which pages were used since this was last asked, by the CPU's A bits, or by hiding them where it has none. Where it
-    /// has them, hiding would take a right to write of which nobody has noted that it was used.
-    fn harvest_accessed(&mut self, gfn: Gfn, pages: u64) -> Option<Bits> {
-        let bits = self.watch.cpu.abilities.contains(Abilities::ACCESSED_DIRTY);
-        self.harvest(gfn, pages, if bits { Harvest::Accessed } else { Harvest::Hide })
-    }
-
-    /// What the kernel reports of up to a block of pages; `None` when it does not.
-    fn harvest(&mut self, gfn: Gfn, pages: u64, mode: Harvest) -> Option<Bits> {
-        let found = self.machine.harvest(self.vm, gfn, pages, mode).ok()?;
-        if found == 0 {
-            return Some(Bits::NONE);
-        }
-        let inside = |word: usize| (pages as usize).saturating_sub(word * 64);
-        let word = |word| if inside(word) == 0 { 0 } else { self.machine.harvested(word) };
-        Some(Bits::from_words(core::array::from_fn(word)))
     }
 
     /// Takes pages back that were given up, a piece at most. What is left for the next.

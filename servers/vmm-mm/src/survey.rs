@@ -4,6 +4,7 @@ use crate::machine::{Kernel, Memory};
 use crate::memslot::MemSlots;
 use crate::policy::{Begins, Bits, Chosen, NxHuge, Overcommit, Purpose, View};
 use crate::reclaim::Hand;
+use crate::seen;
 use crate::serve::{Pager, VmMemory};
 use crate::store::Content;
 use crate::tdp::Mmu;
@@ -33,6 +34,19 @@ impl Pager {
             survey.next = policy.duties().period.map(|period| machine.now() + period);
             if policy.nx_huge() == NxHuge::On {
                 self.recover(machine);
+            }
+        }
+        self.wake(machine);
+    }
+
+    /// Another policy was chosen: makes room for what it will want to note, and wakes it.
+    pub fn policy_changed<M: Memory + Kernel>(&mut self, machine: &mut M) {
+        if seen::looks(&self.policy) {
+            let Self { vms, backing, first_pfn, .. } = self;
+            for (vm, memory) in vms.iter_mut().enumerate() {
+                let VmMemory { pool, slots, stats: counts, mtrrs, watch, .. } = memory;
+                let mut mmu = Mmu { vm, pool, first_pfn: *first_pfn, mtrrs, counts, backing, watch, machine };
+                mmu.open_notes(slots);
             }
         }
         self.wake(machine);

@@ -2,9 +2,10 @@
 
 use super::promise::Bench;
 use super::trial::{Seen, guest, tail, text};
-use anyhow::ensure;
+use anyhow::{Context, ensure};
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How often is looked whether something has happened.
@@ -88,6 +89,24 @@ impl Live {
         let Answer { status, lines, error } = self.ctl(request)?;
         ensure!(status.success(), "`{request}` should be done, not `{}`, {status}", error.trim());
         Ok(lines)
+    }
+
+    /// Asks for all of these, one after the other over one connection, and gives the answers' lines.
+    ///
+    /// # Errors
+    /// One is not done.
+    pub fn all_done(&self, requests: &[String]) -> anyhow::Result<String> {
+        let mut command = self.bench.xtask()?;
+        command.args(["ctl", "--run", &self.run]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let mut input = child.stdin.take().context("it has no standard input")?;
+        let text = requests.join("\n") + "\n";
+        let typing = std::thread::spawn(move || input.write_all(text.as_bytes()));
+        let output = child.wait_with_output()?;
+        let typed = typing.join().is_ok_and(|typed| typed.is_ok());
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(typed && output.status.success(), "each of {} requests should be done:\n{error}", requests.len());
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Asks for what is to be refused for a reason that has `why` in it.

@@ -10,7 +10,10 @@ use core::fmt;
 use heapless::{Deque, Vec};
 use ipc_proto::grant::{ClaimedGrant, Gfn, Gpa, Grant};
 use ipc_proto::memop::MemOp;
-use ipc_proto::slot::{DirtyPages, IdlePages, Slot, SlotFlags, SlotId, SlotReply, SlotRequest, Space, Topic};
+use ipc_proto::slot::{
+    DirtyPages, IdlePages, Slot, SlotFlags, SlotId, SlotRefused, SlotReply, SlotRequest, Space, Topic,
+};
+use ipc_proto::text::Text;
 use rt::Window;
 use vcpu::console::{COMMANDS, Dirty, Request};
 use vcpu::machine::Machine;
@@ -141,7 +144,7 @@ impl Commands {
             Request::Ledger(from, lines) => self.ledger(from, lines, line),
             Request::Slots => self.tell(Topic::Slots, line)?,
             Request::Policy => self.tell(Topic::Policy, line)?,
-            Request::SetPolicy(text) => self.pager.request(&SlotRequest::Policy(text))?,
+            Request::SetPolicy(text) => self.set_policy(text, line)?,
             Request::Create(slot) => {
                 self.pager.request(&SlotRequest::Create(slot))?;
                 // One that is not remembered is only not to be read or written from here.
@@ -173,6 +176,21 @@ impl Commands {
                 for byte in text.bytes().chain([b'\n']) {
                     self.keys.push_back(byte).map_err(|_| Wrong::KeysFull)?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Another policy answers faults from now on. The guest stands still until the pager has said so, and no longer.
+    fn set_policy(&self, text: Text, line: &mut Line) -> Verdict {
+        let start = rt::tsc();
+        match self.pager.request(&SlotRequest::Policy(text)) {
+            Ok(()) => say(line, format_args!(" swapped in {} ticks", rt::tsc() - start)),
+            Err(why) => {
+                if matches!(why, PagerError::Refused(_, SlotRefused::UnknownPolicy)) {
+                    self.tell(Topic::Policy, line)?;
+                }
+                return Err(why.into());
             }
         }
         Ok(())

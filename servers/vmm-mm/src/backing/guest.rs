@@ -156,7 +156,7 @@ impl Guest {
 
     pub fn choose(&mut self, policy: &str) {
         self.pager.policy = Chosen::by_name(policy).expect("there is such a policy");
-        self.pager.wake(&mut self.machine);
+        self.pager.policy_changed(&mut self.machine);
     }
 
     pub fn dirty(&mut self, id: u16) -> BTreeSet<u64> {

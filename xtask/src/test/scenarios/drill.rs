@@ -2,9 +2,10 @@
 
 use crate::status::Status;
 use crate::test::live::Live;
-use crate::test::promise::Bench;
+use crate::test::promise::{Bench, Length};
 use crate::test::trial::Trial;
 use std::time::Duration;
+use vmm_mm::policy::Chosen;
 
 /// How long a round of the guest's check may take.
 const ROUND: Duration = Duration::from_secs(240);
@@ -14,6 +15,12 @@ const RAM_PAGES: u64 = 95 << 8;
 const PATTERN_PAGES: u64 = 7000;
 /// How often all pages are taken back.
 const TAKEN_BACK: u64 = 2;
+/// How often another policy takes over, at full length.
+const SWAPS: usize = 1000;
+/// After so many of them all pages are taken back.
+const SWAPS_A_MOVE: usize = 25;
+/// Ticks for which that may stop the guest: those of 50 faults.
+const PAUSE: u64 = 17_500;
 /// Where nothing of the guest's is.
 const BESIDE: u64 = 256 << 20;
 
@@ -40,8 +47,9 @@ pub fn slots(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let written = log(&mut guest, 1)?;
     tracked(&mut guest)?;
     let copied = copied(&mut guest)?;
+    let swapped = swapped(&mut guest, bench.length)?;
     ends(guest)?;
-    Ok(format!("{taken_back} faults brought pages back, {written} dirty pages read, {copied}"))
+    Ok(format!("{taken_back} faults brought pages back, {written} dirty pages read, {copied}, {swapped}"))
 }
 
 /// Large pages are split by the dirty log and collapse behind it; a copy made meanwhile equals the original.
@@ -147,6 +155,38 @@ fn copied(guest: &mut Live) -> anyhow::Result<String> {
     guest.done("slot delete 10")?;
     a_whole_pass(guest)?;
     Ok(format!("copied in rounds of {rounds:?} pages, still for {} us", number(&told, "still for ")?))
+}
+
+/// Every policy follows every other under the guest's checks, and its pages are faulted back under many of them. Says how long
+/// the guest stood still.
+fn swapped(guest: &mut Live, length: Length) -> anyhow::Result<String> {
+    let names = Chosen::NAMES;
+    let nope = guest.ctl("policy nope")?;
+    anyhow::ensure!(!nope.status.success() && nope.error.contains("UnknownPolicy"), "{nope:?}");
+    anyhow::ensure!(names.iter().all(|name| nope.lines.contains(name)), "what there is should be named: {nope:?}");
+    let swaps = match length {
+        Length::Short => SWAPS / 10,
+        Length::Full => SWAPS,
+    };
+    let faults = figure(guest, "pf_fixed ")?;
+    let (mut requests, mut now) = (Vec::new(), 0);
+    for n in 0..swaps {
+        // Each distance from one to the next in turn: every ordered pair comes again and again.
+        now = (now + 1 + n / names.len() % (names.len() - 1)) % names.len();
+        requests.push(format!("policy {}", names[now]));
+        if n % SWAPS_A_MOVE == 0 {
+            requests.push("slot move 2 0x100000".to_owned());
+        }
+    }
+    let told = guest.all_done(&requests)?;
+    let ticks: Vec<u64> = told.lines().filter_map(|line| number(line, "swapped in ").ok()).collect();
+    anyhow::ensure!(ticks.len() == swaps, "{swaps} swaps were asked for:\n{told}");
+    let longest = ticks.iter().max().copied().unwrap_or_default();
+    anyhow::ensure!(longest <= PAUSE, "the guest should stand still for {PAUSE} ticks at most, not {longest}");
+    guest.done("policy demand")?;
+    a_whole_pass(guest)?;
+    let faults = figure(guest, "pf_fixed ")? - faults;
+    Ok(format!("{swaps} swaps of the policy with {faults} faults, at most {longest} ticks each"))
 }
 
 /// It is told to stop, and it never found a wrong word.
