@@ -65,6 +65,13 @@ pub const COMMANDS: &[Entry] = &[
         arguments: "[extent|decision]",
         about: "how the answers of the VM's second pager compare, and the last that differed",
     },
+    Entry { name: "kill", arguments: "", about: "the VM's pager dies as by its own fault, and is started again" },
+    Entry {
+        name: "restart",
+        arguments: "",
+        about: "the VM's pager is stopped and started again, with the image that it has",
+    },
+    Entry { name: "swap", arguments: "IMAGE", about: "the VM's pager is stopped and started again, with that image" },
     Entry { name: "type", arguments: "TEXT", about: "types a line at the guest's serial port" },
 ];
 
@@ -120,6 +127,12 @@ pub enum Request<'a> {
     SetPolicy(Text),
     /// `shadow`: the counts, and the last differences of these kinds.
     Shadow(&'static [Kind]),
+    /// `kill`
+    Kill,
+    /// `restart`
+    Restart,
+    /// `swap`: with the image of that name.
+    Swap(&'a str),
     /// `type`
     Type(&'a str),
 }
@@ -205,6 +218,9 @@ impl<'a> Request<'a> {
             ("shadow", []) => Self::Shadow(&[Kind::Decision, Kind::Extent]),
             ("shadow", ["extent"]) => Self::Shadow(&[Kind::Extent]),
             ("shadow", ["decision"]) => Self::Shadow(&[Kind::Decision]),
+            ("kill", []) => Self::Kill,
+            ("restart", []) => Self::Restart,
+            ("swap", [_]) => Self::Swap(rest.trim_end()),
             ("type", _) => Self::Type(rest),
             _ => return None,
         })

@@ -43,6 +43,9 @@ fn every_form_in_the_list_is_understood() {
         ("shadow", Request::Shadow(&[Kind::Decision, Kind::Extent])),
         ("shadow decision", Request::Shadow(&[Kind::Decision])),
         ("shadow extent", Request::Shadow(&[Kind::Extent])),
+        ("kill", Request::Kill),
+        ("restart", Request::Restart),
+        ("swap pager-c ", Request::Swap("pager-c")),
         ("type echo a  b", Request::Type("echo a  b")),
     ] {
         assert_eq!(read(line), Some(request), "{line}");
@@ -70,6 +73,10 @@ fn a_mistake_names_what_would_have_been_right() {
         "track 0x2000 maybe",
         "poke 8",
         "ledger 1 2 3",
+        "kill vcpu",
+        "restart now",
+        "swap",
+        "swap vmm-mm pager-c",
         "slot a b c d e f g h i",
     ] {
         let name = line.split(' ').next().expect("a word");

@@ -13,6 +13,7 @@ mod policies;
 mod rogue;
 mod shadow;
 mod stops;
+mod swaps;
 mod ticks;
 mod touch;
 mod two_pagers;
@@ -46,6 +47,7 @@ pub const ALL: &[Promise] = &[
     Promise { name: "pipeline::what_is_prefaulted_is_not_faulted_for", check: pipeline::prefaulted },
     Promise { name: "pipeline::a_private_page_is_the_guests_alone", check: pipeline::private },
     Promise { name: "lives::a_guest_passes_every_check_over_many_lives_of_its_pager", check: lives::touched },
+    Promise { name: "swaps::a_pager_that_is_asked_to_begin_anew_loses_nothing", check: swaps::asked },
     Promise { name: "pagers::a_guest_cannot_tell_the_pager_in_c_from_ours", check: pagers::in_c },
     Promise { name: "two_pagers::one_that_stops_holds_up_its_vm_alone", check: two_pagers::one_stops },
     Promise { name: "policies::the_kit_passes_under_every_one", check: policies::kit },

@@ -2,19 +2,21 @@
 
 use super::control::say;
 use super::line::Line;
+use super::lives::{self, Images};
 use super::pager::{Asked, Pager, PagerError};
 use super::rows::Rows;
 use super::shadow;
 use super::window::{NotTracked, Ram};
-use core::fmt;
+use super::wrong::{Verdict, Wrong};
 use heapless::{Deque, Vec};
 use ipc_proto::grant::{ClaimedGrant, Gfn, Gpa, Grant};
+use ipc_proto::lifecycle::Order;
 use ipc_proto::memop::MemOp;
 use ipc_proto::slot::{
     DirtyPages, IdlePages, Slot, SlotFlags, SlotId, SlotRefused, SlotReply, SlotRequest, Space, Topic,
 };
 use ipc_proto::text::Text;
-use rt::Window;
+use rt::{Task, Window};
 use vcpu::console::{COMMANDS, Dirty, Request};
 use vcpu::machine::Machine;
 use vcpu::memory::{BIOS_SLOT, RamMap};
@@ -24,51 +26,6 @@ const SLOTS: usize = 64;
 /// Letters that wait to be typed at the guest.
 const KEYS: usize = 128;
 
-/// How a request ends.
-pub type Verdict = Result<(), Wrong>;
-
-/// Why a request is not done.
-#[derive(Clone, Debug)]
-pub enum Wrong {
-    /// The pager does not do it, or its answer makes no sense.
-    Pager(PagerError),
-    /// No slot of this server's has that number.
-    NoSlot(SlotId),
-    /// No slot holds that address, or none that may be used so.
-    NoMemory(u64),
-    /// Pages of the copy that are not as the original.
-    Differs(u64),
-    /// The copy went on and on.
-    Diverges(u32),
-    /// No more pages can be tracked.
-    TooManyTracked,
-    /// Too much was typed at once.
-    KeysFull,
-    /// The VM has no shadow.
-    NoShadow,
-}
-
-impl From<PagerError> for Wrong {
-    fn from(error: PagerError) -> Self {
-        Self::Pager(error)
-    }
-}
-
-impl fmt::Display for Wrong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pager(error) => error.fmt(f),
-            Self::NoSlot(id) => write!(f, "there is no slot {}", id.0),
-            Self::NoMemory(gpa) => write!(f, "no slot that allows it holds {gpa:#x}"),
-            Self::Differs(pages) => write!(f, "{pages} pages of the copy differ from the original"),
-            Self::Diverges(rounds) => write!(f, "after {rounds} rounds the guest still writes faster than is copied"),
-            Self::TooManyTracked => f.write_str("no more pages can be tracked at once"),
-            Self::NoShadow => f.write_str("this VM has no shadow: `cargo xtask run ... --set shadow=c` gives it one"),
-            Self::KeysFull => f.write_str("more was typed than the guest has taken"),
-        }
-    }
-}
-
 /// What the requests need.
 pub struct Commands {
     vm: u16,
@@ -76,17 +33,25 @@ pub struct Commands {
     /// What this server has made, to keep its own hands off addresses that have no memory.
     slots: Vec<Slot, SLOTS>,
     keys: Deque<u8, KEYS>,
+    images: Images,
     pub(super) tsc_hz: u64,
 }
 
 impl Commands {
     /// For VM `vm`, whose RAM has been made.
-    pub fn new(vm: u16, map: RamMap, tsc_hz: u64) -> Self {
+    pub fn new(task: &Task, vm: u16, map: RamMap) -> Self {
         let mut slots: Vec<Slot, SLOTS> = map.slots().into_iter().collect();
         for slot in slots.iter_mut().filter(|slot| slot.id == BIOS_SLOT) {
             slot.flags = SlotFlags::READONLY;
         }
-        Self { vm, pager: Pager::of(vm), slots, keys: Deque::new(), tsc_hz }
+        Self {
+            vm,
+            pager: Pager::of(vm),
+            slots,
+            keys: Deque::new(),
+            images: Images::of(task, vm),
+            tsc_hz: task.info.tsc_hz,
+        }
     }
 
     /// The slot of that number.
@@ -170,6 +135,9 @@ impl Commands {
             Request::Poke(gpa, _) if memory.tracks(Gpa(gpa).gfn(), 2) => return Err(Wrong::NoMemory(gpa)),
             Request::Poke(gpa, value) => self.poke(gpa, value)?,
             Request::Shadow(kinds) => shadow::tell(self.vm, kinds, |told| say(line, format_args!(" {told}")))?,
+            Request::Kill => lives::order(&Order::Kill, &self.images)?,
+            Request::Restart => lives::order(&Order::Restart, &self.images)?,
+            Request::Swap(image) => lives::order(&Order::Swap(self.images.find(image)?), &self.images)?,
             // Begun by whoever calls this.
             Request::Precopy(id, _) => return Err(Wrong::NoSlot(id)),
             Request::Type(text) => {

@@ -1,10 +1,11 @@
 //! The control console of the VM: takes requests from the second serial port and answers them, a little at each of the
 //! server's timer notices. It costs nothing between them.
 
-use super::commands::{Commands, Verdict};
+use super::commands::Commands;
 use super::line::{FIFO, Input, Line};
 use super::precopy::{Precopy, Step};
 use super::window::Ram;
+use super::wrong::Verdict;
 use core::fmt::Write;
 use rt::Task;
 use vcpu::console::{GREETING, Request};
@@ -37,7 +38,7 @@ impl Control {
         let map = RamMap::new(u64::from(entry.memory) << 12);
         say(&mut line, format_args!("{GREETING}"));
         let tsc_hz = task.info.tsc_hz;
-        Some(Self { line, commands: Commands::new(vm, map, tsc_hz), job: None, tsc_hz, due: rt::tsc() })
+        Some(Self { line, commands: Commands::new(task, vm, map), job: None, tsc_hz, due: rt::tsc() })
     }
 
     /// When this wants to be called.

@@ -6,11 +6,13 @@ mod control;
 mod guest;
 mod host_clock;
 mod line;
+mod lives;
 mod pager;
 mod precopy;
 mod rows;
 mod shadow;
 mod window;
+mod wrong;
 
 use console::Console;
 use control::Control;

@@ -3,10 +3,11 @@
 //!
 //! The guest stands still while this server runs: there is one CPU, and guests have the lowest priority.
 
-use super::commands::{Commands, Verdict, Wrong};
+use super::commands::Commands;
 use super::control::say;
 use super::line::Line;
 use super::window::Ram;
+use super::wrong::{Verdict, Wrong};
 use ipc_proto::grant::Gfn;
 use ipc_proto::slot::{DirtyPages, Slot, SlotFlags, SlotId};
 use rt::Window;

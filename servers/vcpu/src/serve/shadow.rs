@@ -1,8 +1,8 @@
 //! The VM's shadow: a second pager, which is told what the pager is told, so that it can answer the same faults. The kernel
 //! compares its answers.
 
-use super::commands::Wrong;
 use super::pager::Pager;
+use super::wrong::Wrong;
 use core::fmt::Arguments;
 use ipc_proto::memop::MemOp;
 use ipc_proto::shadow::{Counts, Difference, Kind};

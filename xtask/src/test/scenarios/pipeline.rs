@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// How long the guest may take for what it is told.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Where the slot of the tests lies, and where it is moved to.
-const HERE: u64 = 0x1000_0000;
+pub(super) const HERE: u64 = 0x1000_0000;
 const THERE: u64 = 0x1800_0000;
 /// A CPU with A and D bits and a log of written pages, and one that has none of them.
 const SKYLAKE: &str = "corei7_skylake_x";
@@ -22,17 +22,22 @@ const fn page(base: u64, number: u64) -> u64 {
 }
 
 /// The guest, and the console beside it.
-struct Puppet(Live);
+pub(super) struct Puppet(pub(super) Live);
 
 impl Puppet {
-    fn start(trial: Trial, bench: &Bench, name: &str) -> anyhow::Result<Self> {
+    pub(super) fn start(trial: Trial, bench: &Bench, name: &str) -> anyhow::Result<Self> {
         let mut guest = trial.within(400).start(bench, name)?;
         guest.shows("puppet: ready", Duration::from_secs(200))?;
         Ok(Self(guest))
     }
 
     /// Writes `value`, `value + more`, ... to `pages` pages, `step` pages apart.
-    fn fill(&mut self, first: u64, (pages, step): (u64, u64), (value, more): (u64, u64)) -> anyhow::Result<()> {
+    pub(super) fn fill(
+        &mut self,
+        first: u64,
+        (pages, step): (u64, u64),
+        (value, more): (u64, u64),
+    ) -> anyhow::Result<()> {
         self.0.done(&format!("type fill {first:#x} {pages} {step} {value} {more}"))?;
         self.0.shows(&format!("puppet: filled {pages}\n"), PATIENCE)
     }
@@ -46,6 +51,11 @@ impl Puppet {
     /// The hash of whole pages.
     fn hash(&mut self, first: u64, pages: u64) -> anyhow::Result<String> {
         self.0.done(&format!("type hash {first:#x} {pages} 1"))?;
+        self.hashed()
+    }
+
+    /// The hash that it was told to make.
+    pub(super) fn hashed(&mut self) -> anyhow::Result<String> {
         self.0.line("puppet: hash ", PATIENCE)
     }
 
@@ -58,7 +68,7 @@ impl Puppet {
         numbers.try_into().map_err(|_| anyhow::anyhow!("the guest said: awaited {said}"))
     }
 
-    fn done(&self, request: &str) -> anyhow::Result<String> {
+    pub(super) fn done(&self, request: &str) -> anyhow::Result<String> {
         self.0.done(request)
     }
 
@@ -87,7 +97,7 @@ impl Puppet {
     }
 
     /// It is told to end, and everything was in order.
-    fn end(self) -> anyhow::Result<Seen> {
+    pub(super) fn end(self) -> anyhow::Result<Seen> {
         self.done("type end")?;
         let seen = self.0.end()?;
         seen.ends(Status::Done)?.ledger_matches()?;
@@ -97,7 +107,7 @@ impl Puppet {
 }
 
 /// What the guest says of pages whose first words are these, and that are zero behind them.
-fn hash_of(words: impl IntoIterator<Item = u64>) -> String {
+pub(super) fn hash_of(words: impl IntoIterator<Item = u64>) -> String {
     const PRIME: u64 = 0x0100_0000_01b3;
     let page = |hash: u64, first: u64| {
         (0..512).fold(hash, |hash, n| (hash ^ if n == 0 { first } else { 0 }).wrapping_mul(PRIME))
@@ -333,6 +343,7 @@ pub fn private(bench: &Bench, name: &str) -> anyhow::Result<String> {
         ensure!(why.contains(part), "`why` should tell of `{part}`:\n{why}");
     }
     guest.0.refuses(&format!("peek {HERE:#x}"), "no slot")?;
+    guest.0.refuses("restart", "no supervisor")?;
     guest.done("slot flags 20 none")?;
     ensure!(guest.done(&format!("peek {HERE:#x}"))?.contains("0x0000000000000028"), "it is private no more");
     ensure!(!guest.done(&format!("why {HERE:#x}"))?.contains("in no window"), "it is private no more");

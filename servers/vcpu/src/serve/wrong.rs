@@ -1,0 +1,60 @@
+//! How a request of the control console ends, and why it is not done.
+
+use super::lives::NotSupervised;
+use super::pager::PagerError;
+use core::fmt;
+use ipc_proto::slot::SlotId;
+
+/// How a request ends.
+pub type Verdict = Result<(), Wrong>;
+
+/// Why a request is not done.
+#[derive(Clone, Debug)]
+pub enum Wrong {
+    /// The pager does not do it, or its answer makes no sense.
+    Pager(PagerError),
+    /// The supervisor does not do it.
+    Supervised(NotSupervised),
+    /// No slot of this server's has that number.
+    NoSlot(SlotId),
+    /// No slot holds that address, or none that may be used so.
+    NoMemory(u64),
+    /// Pages of the copy that are not as the original.
+    Differs(u64),
+    /// The copy went on and on.
+    Diverges(u32),
+    /// No more pages can be tracked.
+    TooManyTracked,
+    /// Too much was typed at once.
+    KeysFull,
+    /// The VM has no shadow.
+    NoShadow,
+}
+
+impl From<PagerError> for Wrong {
+    fn from(error: PagerError) -> Self {
+        Self::Pager(error)
+    }
+}
+
+impl From<NotSupervised> for Wrong {
+    fn from(why: NotSupervised) -> Self {
+        Self::Supervised(why)
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pager(error) => error.fmt(f),
+            Self::Supervised(why) => why.fmt(f),
+            Self::NoSlot(id) => write!(f, "there is no slot {}", id.0),
+            Self::NoMemory(gpa) => write!(f, "no slot that allows it holds {gpa:#x}"),
+            Self::Differs(pages) => write!(f, "{pages} pages of the copy differ from the original"),
+            Self::Diverges(rounds) => write!(f, "after {rounds} rounds the guest still writes faster than is copied"),
+            Self::TooManyTracked => f.write_str("no more pages can be tracked at once"),
+            Self::NoShadow => f.write_str("this VM has no shadow: `cargo xtask run ... --set shadow=c` gives it one"),
+            Self::KeysFull => f.write_str("more was typed than the guest has taken"),
+        }
+    }
+}
