@@ -15,10 +15,16 @@ impl Core {
     /// Stops a thread for what it did. Whoever it was serving waits for who comes after it; grants stay.
     #[cold]
     pub fn stop(&mut self, id: u8, cause: (Cause, u64), why: Arguments<'_>) -> Next {
+        self.has_stopped(id, cause, why);
+        self.pick()
+    }
+
+    /// The same for a thread that does not run: who does goes on.
+    #[cold]
+    pub fn has_stopped(&mut self, id: u8, cause: (Cause, u64), why: Arguments<'_>) {
         let name = &self.system.tasks[usize::from(id)].name;
         log::line(Letter::ERROR, "ukernel", format_args!("task {name} stopped: {why}"));
         self.mark_stopped(id, cause);
-        self.pick()
     }
 
     /// Marks a thread as stopped and tells the supervisors that are left; without any, the system ends.

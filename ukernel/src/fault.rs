@@ -55,7 +55,7 @@ pub fn left(core: &mut Core, id: u8, kind: FaultKind, now: u64) -> Next {
     }
     vcpu.faults();
     vcpu.left_at = now;
-    let question = (Received::Fault as u64, words(vcpu, vm, &violation, kind));
+    let question = (Received::Fault as u64, words(vcpu, &violation, kind));
     core.ask(Context::Vcpu(id), pager, question)
 }
 
@@ -64,27 +64,26 @@ pub fn left(core: &mut Core, id: u8, kind: FaultKind, now: u64) -> Next {
 pub fn message(core: &mut Core, id: u8) -> Words {
     core.load(id);
     let vcpu = &core.vcpus[usize::from(id)];
-    let vm = &core.system.vms[usize::from(vcpu.vm)];
     let kind = match vcpu.cpu.reason() as u16 {
         49 => FaultKind::Misconfiguration,
         62 => FaultKind::LogFull,
         _ => FaultKind::Violation,
     };
-    words(vcpu, vm, &vcpu.cpu.violation(), kind)
+    words(vcpu, &vcpu.cpu.violation(), kind)
 }
 
 #[inline(always)]
-fn words(vcpu: &Vcpu, vm: &Vm, violation: &Violation, kind: FaultKind) -> Words {
+fn words(vcpu: &Vcpu, violation: &Violation, kind: FaultKind) -> Words {
     Fault {
         vcpu: u16::from(vcpu.number),
         vm: u16::from(vcpu.vm),
-        tables_left: vm.tables_left.load(Relaxed) as u16,
+        tables_left: vcpu.of.tables_left.load(Relaxed) as u16,
         origin: Origin::Vcpu,
         kind,
         gpa: if kind == FaultKind::LogFull { Gpa(0) } else { violation.gpa },
         qualification: Qualification::from_bits_retain(violation.qualification as u32),
         idt_vectoring: violation.idt_vectoring,
-        mmu_seq: vm.seq(),
+        mmu_seq: vcpu.of.seq(),
         rip: vcpu.cpu.rip(),
     }
     .to_words()
@@ -93,14 +92,13 @@ fn words(vcpu: &Vcpu, vm: &Vm, violation: &Violation, kind: FaultKind) -> Words 
 /// The pager `id` has answered the fault of vCPU `asker`.
 #[inline(always)]
 pub fn answered(core: &mut Core, id: u8, asker: u8, words: &Words) -> After {
-    let number = core.vcpus[usize::from(asker)].vm;
-    let vm = &core.system.vms[usize::from(number)];
+    let vm = core.vcpus[usize::from(asker)].of;
     let reply = match decode(core.system, vm, id, words) {
         Ok(reply) => reply,
         Err(refused) => return After::Again(refused),
     };
     match reply {
-        ClaimedReply::Map(claim, more) => match map(core, id, number, claim, more) {
+        ClaimedReply::Map(claim, more) => match map(core, id, vm, claim, more) {
             Ok((grants, pages)) => {
                 let counts = &mut core.vcpus[usize::from(asker)].counts;
                 counts.grants += grants;
@@ -159,8 +157,7 @@ fn decode(system: &System, vm: &Vm, pager: u8, words: &Words) -> Result<ClaimedR
 /// # Errors
 /// The first refusal; grants before it are installed.
 #[inline(always)]
-fn map(core: &Core, pager: u8, vm: u8, claim: ClaimedGrant, more: u8) -> Result<(u64, u64), Refused> {
-    let vm = &core.system.vms[usize::from(vm)];
+fn map(core: &Core, pager: u8, vm: &Vm, claim: ClaimedGrant, more: u8) -> Result<(u64, u64), Refused> {
     let (stale, pages) = install(core.system, vm, pager, claim)?;
     if more == 0 {
         stale.flush(vm);
@@ -242,7 +239,7 @@ pub fn window_answered(
         Err(refused) => return After::Again(refused),
     };
     match reply {
-        ClaimedReply::Map(claim, more) => match map(core, id, number, claim, more) {
+        ClaimedReply::Map(claim, more) => match map(core, id, vm, claim, more) {
             Ok((grants, pages)) => {
                 core.window_counts.faults += 1;
                 core.window_counts.grants += grants;
@@ -255,9 +252,8 @@ pub fn window_answered(
         ClaimedReply::Retry => After::Run(Next::Resume(caller)),
         ClaimedReply::Pending(_) => After::Again(Refused::UnknownVariant),
         ClaimedReply::Mmio(_) | ClaimedReply::Deny(_) => {
-            let name = &core.system.tasks[usize::from(caller)].name;
-            log::error!("{name}: its window access at {:#x} was not granted", gpa.0);
-            core.mark_stopped(caller, (Cause::Window, gpa.0));
+            let why = format_args!("its window access at {:#x} was not granted", gpa.0);
+            core.has_stopped(caller, (Cause::Window, gpa.0), why);
             After::Nothing
         }
     }

@@ -107,7 +107,7 @@ impl Core {
                 Some((since, number)) if number == *messages => {
                     if now - since >= life.patience {
                         let (cause, busy) = ((Cause::Deadline, life.patience), now - since);
-                        let _ = self.stop(id as u8, cause, format_args!("busy with one message for {busy} ticks"));
+                        self.has_stopped(id as u8, cause, format_args!("busy with one message for {busy} ticks"));
                     }
                 }
                 Some(_) | None => life.busy = Some((now, *messages)),

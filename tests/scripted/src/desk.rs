@@ -56,6 +56,8 @@ pub struct Desk {
     pub guest_frames: u64,
     /// Frames that are given away, from here on.
     gifts: u64,
+    /// For how many ticks it may be busy.
+    pub deadline: u64,
     cases: u64,
     failed: u64,
     /// The one case that is wanted; every one without it.
@@ -76,6 +78,7 @@ impl Desk {
             servers: 0,
             guest_frames: 1 << (task.info.guest_physical_bits - 12),
             gifts: free + 1024,
+            deadline: order::DEADLINE_MS * (task.info.tsc_hz / 1000),
             cases: 0,
             failed: 0,
             only: task.entry().option("only").and_then(|only| Name::try_from(only).ok()),

@@ -12,14 +12,14 @@ use rt::Received;
 const PATIENCE: usize = 16;
 
 /// The pager is still there: it ends the system if it is the supervisor, else the server does.
-fn power_off(desk: &mut Desk) -> ! {
+pub fn power_off(desk: &mut Desk) -> ! {
     let _ = rt::power_off(End::Done);
     desk.settle();
     desk.end()
 }
 
 /// What the server sees once the pager is stopped; one page is granted until then, and shown.
-fn begin(desk: &mut Desk, script: &str) {
+pub fn begin(desk: &mut Desk, script: &str) {
     for case in ["supervisor_is_told", "callers_find_nobody", "grants_stay"] {
         begins(format_args!("{script}::{case}"));
     }

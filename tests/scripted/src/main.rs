@@ -16,6 +16,8 @@ mod forbidden;
 #[cfg(target_os = "none")]
 mod grants;
 #[cfg(target_os = "none")]
+mod lives;
+#[cfg(target_os = "none")]
 mod logs;
 #[cfg(target_os = "none")]
 mod operations;

@@ -5,6 +5,9 @@ pub const BYTES: usize = 64;
 /// Words of either.
 pub type Words8 = [u64; 8];
 
+/// The pager's deadline in the boot that has one.
+pub const DEADLINE_MS: u64 = 50;
+
 /// Let the guest go on: words 1 to 3 are its RIP, EBX and ECX, 4 an event as in word 1 of a resume.
 pub const TOUCH: u64 = 0;
 /// Make the system call word 1 with words 2 to 7; [`CALLED`] reports.

@@ -1,12 +1,15 @@
 //! What is tried in one boot.
 
 use crate::desk::Desk;
-use crate::{endings, faults, grants, logs, operations, windows};
+use crate::{endings, faults, grants, lives, logs, operations, windows};
 use ipc_proto::fault::FaultReply;
 use ipc_proto::refused::DenyReason;
 
 /// Tries the cases of the option `script`.
 pub fn main(task: &rt::Task) -> ! {
+    if task.info.incarnation != 0 {
+        lives::again(task);
+    }
     let mut desk = Desk::open(task);
     match task.entry().option("script") {
         Some("cases") => {
@@ -29,6 +32,8 @@ pub fn main(task: &rt::Task) -> ! {
         Some("window") => endings::window(&mut desk, &FaultReply::Deny(DenyReason::Policy)),
         Some("window_mmio") => endings::window(&mut desk, &FaultReply::Mmio(0)),
         Some("window_fetch") => endings::window_fetch(&mut desk),
+        Some("lives") => lives::first(&mut desk),
+        Some("deadline") => lives::busy(&mut desk),
         other => panic!("no script {other:?}"),
     }
 }

@@ -1,5 +1,6 @@
 //! The server: it does what the pager orders, and calls with what came of it.
 
+use crate::lives;
 use crate::order::{self, Words8};
 use core::fmt::Debug;
 use ipc_proto::call::{End, notice};
@@ -124,6 +125,7 @@ fn waited(script: &str, refused: Refused) -> ! {
 
 /// The pager is no more: what a server sees of that.
 fn stopped(script: &str) -> ! {
+    let told_at = rt::tsc();
     let say = |case: &str, failure: Option<&dyn Debug>| match failure {
         None => log::info!("case {script}::{case} ok"),
         Some(failure) => log::info!("case {script}::{case} failed: {failure:?}"),
@@ -138,6 +140,11 @@ fn stopped(script: &str) -> ! {
     let run = Resume { vcpu: 0, vm: 0, flags: ResumeFlags::empty(), write: StateMask::empty(), event: None };
     let run = rt::run(run);
     say("vcpu_waits_on", if run == Err(Refused::NotParked) { None } else { Some(&run) });
+    match script {
+        "lives" => lives::look_after(),
+        "deadline" => lives::was_busy(told_at),
+        _ => {}
+    }
     kept(&say)
 }
 
