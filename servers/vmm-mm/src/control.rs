@@ -3,7 +3,7 @@
 //! Here requests are told apart; what changes a slot is in [`crate::change`].
 
 use crate::machine::{Kernel, Memory};
-use crate::policy::Chosen;
+use crate::policy::{Chosen, Overcommit};
 use crate::serve::{Greeted, Pager, VmMemory};
 use crate::stats::report;
 use crate::tdp::Mmu;
@@ -140,7 +140,11 @@ impl Pager {
                 }
             }
             SlotRequest::Policy(text) => {
-                *policy = chosen(text.as_str())?;
+                let next = chosen(text.as_str())?;
+                if next.duties().overcommit == Overcommit::No && !self.vms.iter().all(VmMemory::has_frames_enough) {
+                    return Err(SlotRefused::OutOfMemory);
+                }
+                self.policy = next;
                 self.policy_changed(machine);
             }
         }

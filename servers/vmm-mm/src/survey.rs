@@ -6,7 +6,7 @@ use crate::policy::{Begins, Bits, Chosen, NxHuge, Overcommit, Purpose, View};
 use crate::reclaim::Hand;
 use crate::seen;
 use crate::serve::{Pager, VmMemory};
-use crate::store::Content;
+use crate::store::{Content, Tree};
 use crate::tdp::Mmu;
 use ipc_proto::grant::Gfn;
 use ipc_proto::slot::Space;
@@ -70,6 +70,16 @@ impl Pager {
         } else if let Some(next) = self.survey.next {
             machine.wake_at(next);
         }
+    }
+}
+
+impl VmMemory {
+    /// Whether every page can have a frame: always, but for slots that were made when frames could be taken back.
+    pub fn has_frames_enough(&self) -> bool {
+        let slots = || [Space::Normal, Space::Smm].into_iter().flat_map(|space| self.slots.iter(space));
+        let needed = slots().map(|slot| Tree::frames_for(slot.tree.skew(), slot.pages()));
+        let needed = needed.fold(0, u64::saturating_add);
+        slots().all(|slot| slot.promised != 0) || needed <= u64::from(self.pool.total()) - self.pool.donated()
     }
 }
 

@@ -32,6 +32,22 @@ fn a_guest_larger_than_its_frames_keeps_its_content() {
     }
 }
 
+/// Under a policy that takes nothing back its next fault would be its last.
+#[test]
+fn a_guest_larger_than_its_frames_keeps_a_policy_that_takes_them_back() {
+    let policy = |name| ipc_proto::slot::SlotRequest::Policy(ipc_proto::text::Text::cut(name));
+    for (frames, reply) in [
+        (90, ipc_proto::slot::SlotReply::Refused(ipc_proto::slot::SlotRefused::OutOfMemory)),
+        (300, ipc_proto::slot::SlotReply::Done),
+    ] {
+        let mut guest = Guest::new("clock", frames, 250, NONE);
+        (0..200).for_each(|gfn| guest.write(gfn, Fill::Easy(gfn as u32)).expect("it fits"));
+        assert_eq!(guest.ask(policy("wss")), reply, "{frames} frames");
+        assert_eq!(guest.ask(policy("clock")), ipc_proto::slot::SlotReply::Done);
+        (0..250).for_each(|gfn| guest.read(gfn).expect("it goes on"));
+    }
+}
+
 #[test]
 fn pages_of_zeros_need_no_room() {
     let mut guest = Guest::new("clock", 60, 1000, NONE);
