@@ -65,6 +65,10 @@ pub enum Harvest {
     /// The log begun by [`MemOp::SetLog`]: not a bitmap but up to [`LOG`] gfns come back, word 0 says how many. Their D
     /// bits are cleared. Words 2 and 3 mean nothing. Refused with `NotAsked` when the log is off.
     Log = 4,
+    /// What `WriteProtect` would tell, and nothing is taken: what is about to be taken away anyway. No invalidation.
+    LookWritable = 5,
+    /// What `Dirty` would tell, and nothing is taken.
+    LookDirty = 6,
 }
 
 /// The most frames of one [`MemOp::Harvest`].
@@ -99,7 +103,27 @@ impl Harvest {
             2 => Some(Self::Accessed),
             3 => Some(Self::Hide),
             4 => Some(Self::Log),
+            5 => Some(Self::LookWritable),
+            6 => Some(Self::LookDirty),
             _ => None,
+        }
+    }
+
+    /// Whether the CPU must have A and D bits for it.
+    #[must_use]
+    pub const fn needs_bits(self) -> bool {
+        match self {
+            Self::Dirty | Self::Accessed | Self::LookDirty => true,
+            Self::WriteProtect | Self::Hide | Self::Log | Self::LookWritable => false,
+        }
+    }
+
+    /// Whether what it tells begins anew.
+    #[must_use]
+    pub const fn takes(self) -> bool {
+        match self {
+            Self::WriteProtect | Self::Dirty | Self::Accessed | Self::Hide | Self::Log => true,
+            Self::LookWritable | Self::LookDirty => false,
         }
     }
 }

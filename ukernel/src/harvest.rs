@@ -22,14 +22,13 @@ use ipc_proto::words::Words;
 pub fn harvest(core: &mut Core, pager: u8, vm: &Vm, mode: Harvest, first: u64, count: u64) -> Result<Words, Refused> {
     let system = core.system;
     let page = system.memory.table(core.threads[usize::from(pager)].message);
-    let found = match mode {
-        Harvest::Log => take_log(core, vm, page)?,
-        Harvest::Dirty | Harvest::Accessed if !system.abilities.contains(Abilities::ACCESSED_DIRTY) => {
-            return Err(Refused::BadRights);
-        }
-        Harvest::WriteProtect | Harvest::Dirty | Harvest::Accessed | Harvest::Hide => {
-            take_bits(system, vm, mode, (first, count), page)?
-        }
+    if mode.needs_bits() && !system.abilities.contains(Abilities::ACCESSED_DIRTY) {
+        return Err(Refused::BadRights);
+    }
+    let found = if mode == Harvest::Log {
+        take_log(core, vm, page)?
+    } else {
+        take_bits(system, vm, mode, (first, count), page)?
     };
     Ok([found, 0, 0, 0, 0, 0])
 }
@@ -42,9 +41,10 @@ fn take_bits(system: &System, vm: &Vm, mode: Harvest, run: (u64, u64), page: &Ta
     let end = first.checked_add(count).filter(|end| *end <= vm.frames()).ok_or(Refused::BeyondGuest)?;
     page.iter().take(count.div_ceil(64) as usize).for_each(|word| word.store(0, Relaxed));
     let mut found = 0;
-    let taken = reported_by(mode);
+    let told = reported_by(mode);
+    let taken = if mode.takes() { told } else { 0 };
     system.ept(vm).leaves(first, end, |start, place, _| {
-        if place.entry & taken != 0 && place.table[place.index].fetch_and(!taken, AcqRel) & taken != 0 {
+        if place.entry & told != 0 && place.table[place.index].fetch_and(!taken, AcqRel) & told != 0 {
             for gfn in start.max(first)..end.min(start + pages(place.level)) {
                 let word = &page[((gfn - first) / 64) as usize];
                 word.store(word.load(Relaxed) | 1 << ((gfn - first) % 64), Relaxed);
@@ -59,9 +59,9 @@ fn take_bits(system: &System, vm: &Vm, mode: Harvest, run: (u64, u64), page: &Ta
             vm.hides.store(true, Relaxed);
             vm.invalidated();
         }
-        Harvest::Dirty | Harvest::Accessed | Harvest::Log => {}
+        Harvest::Dirty | Harvest::Accessed | Harvest::Log | Harvest::LookWritable | Harvest::LookDirty => {}
     }
-    if found != 0 {
+    if found != 0 && mode.takes() {
         window::hide(system, vm, first, end);
         StaleTlb::Some.flush(vm);
     }
@@ -80,17 +80,18 @@ fn take_log(core: &mut Core, vm: &Vm, page: &Table) -> Result<u64, Refused> {
             continue;
         }
         core.load(index as u8);
-        let mut found = 0;
+        let (mut found, mut taken) = (0, 0);
         for (gfn, word) in core.vcpus[index].cpu.take_log().take(LOG).zip(page) {
             let place = ept.find(gfn.0, 1);
-            place.table[place.index].fetch_and(!reported_by(Harvest::Log), AcqRel);
+            taken |= place.table[place.index].fetch_and(!reported_by(Harvest::Log), AcqRel) & reported_by(Harvest::Log);
             word.store(gfn.0, Relaxed);
             found += 1;
         }
         if found != 0 {
             // The log does not see writes of tasks: the pager is asked for each again.
             window::hide(system, vm, 0, vm.frames());
-            StaleTlb::Some.flush(vm);
+            // What is mapped no more has no D bit that the CPU might remember.
+            (if taken != 0 { StaleTlb::Some } else { StaleTlb::Nothing }).flush(vm);
             return Ok(found);
         }
     }

@@ -116,9 +116,12 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         slots.check_move(space, id, base)?;
         self.room_to_keep()?;
         self.begin()?;
-        // What the CPU has logged is by gfn.
-        self.take_log(slots)?;
         self.zap(slots, (space, id), Written::Noted)?;
+        // What the CPU has logged is by gfn. Of what is mapped no more, it costs no invalidation.
+        if let Err(why) = self.take_log(slots) {
+            slots.set_state(space, id, State::Valid)?;
+            return Err(why);
+        }
         slots.relocate(space, id, base)?;
         self.keep(slots, (space, id))?;
         slots.set_state(space, id, State::Valid)

@@ -84,6 +84,14 @@ impl Way {
             Self::DirtyBits | Self::Pml => Harvest::Dirty,
         }
     }
+
+    /// What tells of them and takes nothing, when their mappings are about to go.
+    const fn look(self) -> Harvest {
+        match self {
+            Self::WriteProtect => Harvest::LookWritable,
+            Self::DirtyBits | Self::Pml => Harvest::LookDirty,
+        }
+    }
 }
 
 /// Pages that are harvested first for one answer: if anything was written, it is often near.
@@ -150,9 +158,11 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
 
     /// Notes what the EPT says was written of these pages; it says so no more.
     fn collect(&mut self, slot: &mut MemSlot, offsets: Range<u64>) -> Result<(), SlotRefused> {
-        self.harvest_each(slot, offsets, self.watch.way.mode(), &mut |mmu, slot, Found { offset }| {
-            mmu.note_dirty(slot, offset)
-        })
+        self.note_each(slot, offsets, self.watch.way.mode())
+    }
+
+    fn note_each(&mut self, slot: &mut MemSlot, offsets: Range<u64>, mode: Harvest) -> Result<(), SlotRefused> {
+        self.harvest_each(slot, offsets, mode, &mut |mmu, slot, Found { offset }| mmu.note_dirty(slot, offset))
     }
 
     /// The page was written. What is mapped has a node in the tree, so no frame is needed.
@@ -197,7 +207,8 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
     }
 
     /// Notes what was written of `count` frames from `first`, which are about to lose their mappings or their right to
-    /// be written: in a slot that is logged, what the EPT knows would go with them.
+    /// be written: in a slot that is logged, what the EPT knows would go with them. Nothing else happens to them here, so
+    /// that all of it is one invalidation.
     ///
     /// # Errors
     /// `Kernel`, `OutOfMemory`: then nothing may be taken away.
@@ -216,7 +227,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         if !slot.flags().contains(SlotFlags::LOG_DIRTY_PAGES) || self.watch.way == Way::Pml {
             return Ok(());
         }
-        self.collect(slot, offsets)
+        self.note_each(slot, offsets, self.watch.way.look())
     }
 
     /// The CPU logs from now on, if that is the way.

@@ -138,12 +138,11 @@ fn read(vm: &Vm, ledger: &Ledger, gfn: u64) -> Result<Words, Refused> {
 
 /// `Harvest`: how many, and what the message page begins with.
 fn harvest(vm: &mut Vm, ledger: &Ledger, mode: Harvest, run: (u64, u64)) -> Result<(u64, Vec<u8>), Refused> {
-    match mode {
-        Harvest::Log => return take_log(vm, ledger),
-        Harvest::Dirty | Harvest::Accessed if !vm.cpu.abilities.contains(Abilities::ACCESSED_DIRTY) => {
-            return Err(Refused::BadRights);
-        }
-        Harvest::WriteProtect | Harvest::Dirty | Harvest::Accessed | Harvest::Hide => {}
+    if mode.needs_bits() && !vm.cpu.abilities.contains(Abilities::ACCESSED_DIRTY) {
+        return Err(Refused::BadRights);
+    }
+    if mode == Harvest::Log {
+        return take_log(vm, ledger);
     }
     let (first, count) = run;
     if count == 0 || count > HARVEST {
@@ -151,9 +150,10 @@ fn harvest(vm: &mut Vm, ledger: &Ledger, mode: Harvest, run: (u64, u64)) -> Resu
     }
     let end = first.checked_add(count).filter(|end| *end <= vm.frames()).ok_or(Refused::BeyondGuest)?;
     let mut bitmap = vec![0; (count.div_ceil(64) * 8) as usize];
-    let (mut found, taken) = (0, reported_by(mode));
+    let (mut found, told) = (0, reported_by(mode));
+    let taken = if mode.takes() { told } else { 0 };
     for (start, place, _) in vm.leaves(first, end, ledger) {
-        if place.table[place.index].fetch_and(!taken, Relaxed) & taken == 0 {
+        if place.table[place.index].fetch_and(!taken, Relaxed) & told == 0 {
             continue;
         }
         for gfn in start.max(first)..end.min(start + pages(place.level)) {
@@ -163,9 +163,9 @@ fn harvest(vm: &mut Vm, ledger: &Ledger, mode: Harvest, run: (u64, u64)) -> Resu
     }
     match mode {
         Harvest::WriteProtect | Harvest::Hide => vm.mmu_seq += 1,
-        Harvest::Dirty | Harvest::Accessed | Harvest::Log => {}
+        Harvest::Dirty | Harvest::Accessed | Harvest::Log | Harvest::LookWritable | Harvest::LookDirty => {}
     }
-    if found != 0 {
+    if found != 0 && mode.takes() {
         vm.hide(first, end, ledger);
     }
     Ok((found, bitmap))

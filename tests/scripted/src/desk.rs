@@ -330,8 +330,8 @@ impl Desk {
     }
 
     /// Words 0 to 3 of `Info`: sequence number, table frames, frames mapped, abilities.
-    pub fn info(&self, vm: usize) -> [u64; 4] {
-        rt::mem_op(vm, MemOp::Info, [0; 4]).map_or([0; 4], |[w0, w1, w2, w3, ..]| [w0, w1, w2, w3])
+    pub fn info(&self, vm: usize) -> [u64; 5] {
+        rt::mem_op(vm, MemOp::Info, [0; 4]).map_or([0; 5], |[w0, w1, w2, w3, w4, _]| [w0, w1, w2, w3, w4])
     }
 
     /// An operation on VM 0.

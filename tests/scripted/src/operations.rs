@@ -122,7 +122,7 @@ fn refused_operations(desk: &mut Desk) {
         ("harvest_nothing", MemOp::Harvest, [PAGE, 0, 0], BadCount),
         ("harvest_too_much", MemOp::Harvest, [PAGE, HARVEST + 1, 0], BadCount),
         ("harvest_beyond", MemOp::Harvest, [end - 1, 2, 0], BeyondGuest),
-        ("harvest_unknown_mode", MemOp::Harvest, [PAGE, 1, 5], UnknownVariant),
+        ("harvest_unknown_mode", MemOp::Harvest, [PAGE, 1, 7], UnknownVariant),
         ("harvest_log_that_is_off", MemOp::Harvest, [0, 0, Harvest::Log as u64], NotAsked),
         ("generation_beyond", MemOp::Generation, [GENERATIONS, 0, 0], Reserved),
         ("log_unknown", MemOp::SetLog, [2, 0, 0], UnknownVariant),
@@ -305,6 +305,26 @@ fn harvests(desk: &mut Desk) {
             same(desk.exit()?.0, Exit::Hypercall)?;
             same((mode, harvest(desk), bitmap()), (mode, Ok(1), 1 << 2))?;
             same((mode, harvest(desk), bitmap()), (mode, Ok(0), 0))?;
+        }
+        Ok(())
+    });
+    desk.case("harvest::a_look_takes_nothing", |desk| {
+        let can = Abilities::from_bits_truncate(desk.info(0)[3]).contains(Abilities::ACCESSED_DIRTY);
+        same(desk.map(0, with(desk.claim(), 0, 10, 2)).is_ok(), true)?;
+        desk.touch(GPA + 0x1000, Access::Write(7));
+        same(desk.exit()?.0, Exit::Hypercall)?;
+        for (look, take) in [(Harvest::LookWritable, Harvest::WriteProtect), (Harvest::LookDirty, Harvest::Dirty)] {
+            let harvest = |mode: Harvest| desk.op(MemOp::Harvest, PAGE, 2, mode as u64).map(|words| words[0]);
+            if look.needs_bits() && !can {
+                same(harvest(look), Err(Refused::BadRights))?;
+                continue;
+            }
+            let stands = (desk.info(0)[0], desk.info(0)[4]);
+            let first = (harvest(look), bitmap());
+            same((look, harvest(look), bitmap()), (look, first.0, first.1))?;
+            same((look, (desk.info(0)[0], desk.info(0)[4])), (look, stands))?;
+            same((take, harvest(take), bitmap()), (take, first.0, first.1))?;
+            same((look, harvest(look), bitmap()), (look, Ok(0), 0))?;
         }
         Ok(())
     });

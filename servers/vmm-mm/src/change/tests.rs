@@ -232,3 +232,33 @@ fn tracking_that_is_refused_leaves_a_large_page_large() {
     assert_eq!(pager.control(0, log, &mut machine), SlotReply::Done);
     assert!(machine.large.is_empty(), "a logged slot has no large pages");
 }
+
+/// The same where writes were not told of yet, however they are seen; and none of them is lost.
+#[test]
+fn what_is_noted_before_it_goes_costs_no_invalidation_of_its_own() {
+    let requests = [
+        SlotRequest::Move(NORMAL, ID, Gfn(0x4000)),
+        SlotRequest::SetFlags(NORMAL, ID, SlotFlags::LOG_DIRTY_PAGES | SlotFlags::PRIVATE),
+        SlotRequest::SetFlags(NORMAL, ID, SlotFlags::LOG_DIRTY_PAGES | SlotFlags::READONLY),
+        SlotRequest::Track(NORMAL, Gfn(0x401), Tracking::On),
+    ];
+    for (request, way) in
+        requests.into_iter().flat_map(|request| [Way::WriteProtect, Way::DirtyBits, Way::Pml].map(|way| (request, way)))
+    {
+        let mut machine = FakeMachine::default();
+        let mut pager = by_policy("demand", 9000, &mut machine, &[]);
+        pager.equip(Cpu { abilities: machine.abilities, largest: Level::Page }, Some(way)).expect("the CPU has it");
+        let logged = slot(1, 0x400, 0x800, SlotFlags::LOG_DIRTY_PAGES);
+        assert_eq!(pager.control(0, SlotRequest::Create(logged), &mut machine), SlotReply::Done);
+        for gfn in 0x400..0x410 {
+            let words = pager.answer(&Fault { mmu_seq: machine.mmu_seq, ..access(gfn, WRITE) }, &mut machine);
+            let _ = machine.install(&words);
+            machine.guest_write(gfn, 0, 1);
+        }
+        let before = machine.invepts;
+        assert_eq!(pager.control(0, request, &mut machine), SlotReply::Done);
+        assert_eq!(machine.invepts - before, 1, "{way:?}: {request:?}: {:?}", machine.asked);
+        let told = pager.control(0, SlotRequest::DirtyLog(NORMAL, ID, 0), &mut machine);
+        assert!(matches!(told, SlotReply::Dirty(pages) if pages.bits[0] == 0xffff), "{way:?}: {request:?}: {told:?}");
+    }
+}

@@ -20,7 +20,7 @@ pub(crate) enum Seen {
 impl Trace {
     pub const NONE: Self = Self { allowed: Rights::empty(), accessed: false, dirty: false };
 
-    /// Whether the mode reports the page, which is clean then.
+    /// Whether the mode reports the page, which is clean then, unless the mode only looks.
     pub fn take(&mut self, mode: Harvest) -> bool {
         match mode {
             Harvest::WriteProtect => {
@@ -31,6 +31,8 @@ impl Trace {
             Harvest::Dirty | Harvest::Log => core::mem::take(&mut self.dirty),
             Harvest::Accessed => core::mem::take(&mut self.accessed),
             Harvest::Hide => !core::mem::replace(&mut self.allowed, Rights::empty()).is_empty(),
+            Harvest::LookWritable => self.allowed.contains(Rights::WRITE),
+            Harvest::LookDirty => self.dirty,
         }
     }
 

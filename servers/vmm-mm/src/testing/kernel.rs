@@ -177,7 +177,7 @@ impl FakeMachine {
             }
         }
         self.mmu_seq += u64::from(matches!(mode, Harvest::WriteProtect | Harvest::Hide));
-        if found != 0 {
+        if found != 0 && mode.takes() {
             self.flush(first, end);
         }
         found
@@ -185,12 +185,13 @@ impl FakeMachine {
 
     fn take_log(&mut self) -> Result<u64, Refused> {
         let log = core::mem::take(self.log.as_mut().ok_or(Refused::NotAsked)?);
+        let mut taken = false;
         for gfn in &log {
             if let Some((start, _)) = self.found(*gfn) {
-                self.traces.get_mut(&start).expect("a page has traces").dirty = false;
+                taken |= self.traces.get_mut(&start).expect("a page has traces").take(Harvest::Log);
             }
         }
-        self.invepts += u64::from(!log.is_empty());
+        self.invepts += u64::from(taken);
         self.harvested = log;
         Ok(self.harvested.len() as u64)
     }
@@ -317,12 +318,11 @@ impl Kernel for FakeMachine {
     fn harvest(&mut self, _: usize, first: Gfn, frames: u64, mode: Harvest) -> Result<u64, Refused> {
         self.asked.push(Asked::Harvest(first.0, frames, mode));
         self.refused()?;
-        match mode {
-            Harvest::Log => return self.take_log(),
-            Harvest::Dirty | Harvest::Accessed if !self.abilities.contains(Abilities::ACCESSED_DIRTY) => {
-                return Err(Refused::BadRights);
-            }
-            Harvest::WriteProtect | Harvest::Dirty | Harvest::Accessed | Harvest::Hide => {}
+        if mode.needs_bits() && !self.abilities.contains(Abilities::ACCESSED_DIRTY) {
+            return Err(Refused::BadRights);
+        }
+        if mode == Harvest::Log {
+            return self.take_log();
         }
         if frames == 0 || frames > HARVEST {
             return Err(Refused::BadCount);

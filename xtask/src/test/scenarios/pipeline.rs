@@ -315,6 +315,8 @@ pub fn invalidations(bench: &Bench, name: &str) -> anyhow::Result<String> {
             (None, 0),
             // Two answers of 1,024 pages.
             (Some("dirty read 20"), 2),
+            // What was written and not told yet goes with the slot.
+            (None, 0),
             (Some(there.as_str()), 1),
         ];
         for (number, (request, expected)) in steps.into_iter().enumerate() {
@@ -325,6 +327,7 @@ pub fn invalidations(bench: &Bench, name: &str) -> anyhow::Result<String> {
             let what = request.unwrap_or("writing every page");
             ensure!(counted == expected, "{policy}: {what} of {PAGES} pages: {counted} INVEPTs, not {expected}");
         }
+        ensure!(guest.written()? == [(THERE, PAGES)], "{policy}: what was written before the move should be told");
         guest.fill(THERE, (PAGES, 1), (1, 1))?;
         let counted = guest.grows("invepts", |guest| guest.done("slot delete 20").map(|_| ()))?;
         ensure!(counted == 1, "{policy}: slot delete of {PAGES} pages: {counted} INVEPTs, not 1");

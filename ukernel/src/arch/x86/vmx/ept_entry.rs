@@ -126,12 +126,12 @@ pub const fn seen_by(who: SeenBy) -> u64 {
     (who as u64) << SEEN_BY
 }
 
-/// The bits of a leaf that say that `mode` reports it, and that go when it does.
+/// The bits of a leaf that say that `mode` reports it, and that go when it does and takes anything.
 #[must_use]
 pub const fn reported_by(mode: Harvest) -> u64 {
     match mode {
-        Harvest::WriteProtect => Rights::WRITE.bits() as u64,
-        Harvest::Dirty | Harvest::Log => DIRTY,
+        Harvest::WriteProtect | Harvest::LookWritable => Rights::WRITE.bits() as u64,
+        Harvest::Dirty | Harvest::LookDirty | Harvest::Log => DIRTY,
         Harvest::Accessed => ACCESSED,
         Harvest::Hide => RIGHTS,
     }
