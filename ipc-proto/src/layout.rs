@@ -27,6 +27,9 @@ pub const WINDOW: u64 = 0x200_0000_0000;
 pub const WINDOW_STRIDE: u64 = 0x80_0000_0000;
 /// The state page of vCPU `n` of VM `m`: `VCPU_STATE + (m * MAX_VCPUS + n) * 4096`.
 pub const VCPU_STATE: u64 = 0x600_0000_0000;
+/// What [`BootInfo::kept`] says when the incarnation before has handed over: what the kernel has mapped is all that there is to
+/// know. No pager's frame has that pfn.
+pub const HANDED_OVER: u64 = 1;
 /// Where a flat guest is loaded and entered (guest-physical).
 pub const FLAT_GUEST: u64 = 0x10_0000;
 

@@ -93,6 +93,14 @@ pub enum SlotRequest {
     /// (`KVM_PRE_FAULT_MEMORY`). `Done` when all are; [`SlotReply::Left`] when the first ones are, because it takes long, or
     /// because the next one has no slot or no frame: whoever asks for those again is told which.
     Prefault(Gfn, u64),
+    /// The pager shall make way for another one. At 0 it makes the kernel's ledger tell everything that the next one must know:
+    /// every page that has content is mapped, with a frame of its own. From then on, until it is stopped, it changes nothing;
+    /// any other request ends that. Each number is answered by [`SlotReply::Slot`] with one slot of the VM's, or by `Done` when
+    /// there are no more.
+    HandOver(u16),
+    /// To a pager that has found what another one has handed over: it has been told of every slot, and answers faults from now
+    /// on. To any other pager it is nothing.
+    TakeOver,
 }
 
 /// What a pager can tell of.
@@ -164,6 +172,8 @@ pub enum SlotReply {
     Idle(IdlePages),
     /// The answer to `Prefault` when so many pages, the last ones, are not mapped.
     Left(u64),
+    /// The answer to `HandOver` when there is such a slot.
+    Slot(Slot),
 }
 
 /// Why a pager refuses a slot request.
@@ -201,4 +211,7 @@ pub enum SlotRefused {
     UnknownPolicy,
     /// The policy has no such option, or the option no such value.
     BadOption,
+    /// The pager cannot hand over: it was not asked for the first slot before, or it has other VMs; or it was not handed what
+    /// is mapped.
+    NoHandOver,
 }

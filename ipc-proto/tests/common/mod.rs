@@ -136,14 +136,23 @@ pub fn space() -> impl Strategy<Value = Space> {
     select(&[Space::Normal, Space::Smm][..])
 }
 
+pub fn any_slot() -> impl Strategy<Value = Slot> {
+    let flags = any::<u32>().prop_map(SlotFlags::from_bits_retain);
+    (any::<u16>(), space(), any::<(u64, u64)>(), flags).prop_map(|(id, space, (base, pages), flags)| Slot {
+        id: SlotId(id),
+        space,
+        base: Gfn(base),
+        pages,
+        flags,
+    })
+}
+
 pub fn slot_request() -> impl Strategy<Value = SlotRequest> {
     let flags = any::<u32>().prop_map(SlotFlags::from_bits_retain);
     let id = any::<u16>().prop_map(SlotId);
-    let slot = (id.clone(), space(), any::<(u64, u64)>(), flags.clone())
-        .prop_map(|(id, space, (base, pages), flags)| Slot { id, space, base: Gfn(base), pages, flags });
     prop_oneof![
         hello().prop_map(SlotRequest::Hello),
-        slot.prop_map(SlotRequest::Create),
+        any_slot().prop_map(SlotRequest::Create),
         (space(), id.clone()).prop_map(|(space, id)| SlotRequest::Delete(space, id)),
         (space(), id.clone(), any::<u64>()).prop_map(|(space, id, base)| SlotRequest::Move(space, id, Gfn(base))),
         (space(), id.clone(), flags).prop_map(|(space, id, flags)| SlotRequest::SetFlags(space, id, flags)),
@@ -157,6 +166,8 @@ pub fn slot_request() -> impl Strategy<Value = SlotRequest> {
         "[ -~]{0,60}".prop_map(|text| SlotRequest::Policy(Text::cut(&text))),
         (space(), any::<(u16, u64)>()).prop_map(|(space, (id, from))| SlotRequest::Idle(space, SlotId(id), from)),
         any::<(u64, u64)>().prop_map(|(gfn, pages)| SlotRequest::Prefault(Gfn(gfn), pages)),
+        any::<u16>().prop_map(SlotRequest::HandOver),
+        Just(SlotRequest::TakeOver),
     ]
 }
 
@@ -185,6 +196,7 @@ pub fn slot_refused() -> impl Strategy<Value = SlotRefused> {
                 SlotRefused::UnknownRegister,
                 SlotRefused::UnknownPolicy,
                 SlotRefused::BadOption,
+                SlotRefused::NoHandOver,
             ][..]
         ),
         any::<u16>().prop_map(|id| SlotRefused::Overlap(SlotId(id))),
@@ -201,5 +213,6 @@ pub fn slot_reply() -> impl Strategy<Value = SlotReply> {
         "\\PC{0,60}".prop_map(|text| SlotReply::Line(Text::cut(&text))),
         any::<(u64, [u64; 16])>().prop_map(|(first, bits)| SlotReply::Idle(IdlePages { first, bits })),
         any::<u64>().prop_map(SlotReply::Left),
+        any_slot().prop_map(SlotReply::Slot),
     ]
 }

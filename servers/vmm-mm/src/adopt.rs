@@ -159,11 +159,16 @@ impl Pager {
     /// # Errors
     /// [`OutOfFrames`]: nothing is kept then.
     pub fn keep_on<M: Memory + Kernel>(&mut self, machine: &mut M) -> Result<(), OutOfFrames> {
-        let total = self.vms.iter().map(|vm| vm.pool.total()).sum();
-        let richest = self.vms.iter_mut().max_by_key(|vm| vm.pool.left()).ok_or(OutOfFrames)?;
-        let head = self.backing.keeper.begin(total, &mut richest.pool, machine)?;
+        let head = self.begin_to_keep(machine)?;
         machine.keep(self.first_pfn + u64::from(head));
         Ok(())
+    }
+
+    /// The same, and the kernel does not know yet where: the head's frame.
+    pub(crate) fn begin_to_keep(&mut self, machine: &mut impl Memory) -> Result<u32, OutOfFrames> {
+        let total = self.vms.iter().map(|vm| vm.pool.total()).sum();
+        let richest = self.vms.iter_mut().max_by_key(|vm| vm.pool.left()).ok_or(OutOfFrames)?;
+        self.backing.keeper.begin(total, &mut richest.pool, machine)
     }
 
     /// Goes on where incarnation before this one, number `incarnation`, has stopped: `kept` is what it kept.

@@ -4,6 +4,7 @@
 use crate::ahead::LargeAhead;
 use crate::compress::Compressor;
 use crate::cow::Shares;
+use crate::handover::Standstill;
 use crate::image::Images;
 use crate::keep::Keeper;
 use crate::machine::{Kernel, Memory};
@@ -30,6 +31,8 @@ pub struct Backing {
     pub images: Images,
     /// Faults that are answered later.
     pub jobs: Jobs,
+    /// Whether faults are answered.
+    pub standstill: Standstill,
     /// By the VM's place in the manifest.
     pub vms: [VmBacking; MAX_VMS],
 }
@@ -99,6 +102,7 @@ impl Backing {
         shares: Shares::EMPTY,
         images: Images::NONE,
         jobs: Jobs::NONE,
+        standstill: Standstill::No,
         vms: [const { VmBacking::NONE }; MAX_VMS],
     };
 

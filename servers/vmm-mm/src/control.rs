@@ -2,6 +2,7 @@
 //!
 //! Here requests are told apart; what changes a slot is in [`crate::change`].
 
+use crate::handover::Standstill;
 use crate::machine::{Kernel, Memory};
 use crate::policy::{Chosen, Overcommit};
 use crate::serve::{Greeted, Pager, VmMemory};
@@ -41,6 +42,9 @@ impl Pager {
 
     /// Does what the request asks.
     pub fn control<M: Memory + Kernel>(&mut self, vm: usize, request: SlotRequest, machine: &mut M) -> SlotReply {
+        if !matches!(request, SlotRequest::HandOver(_)) && self.backing.standstill == Standstill::HandedOver {
+            self.go_on(vm, machine);
+        }
         let Some(memory) = self.vms.get_mut(vm) else {
             return SlotReply::Refused(SlotRefused::NoHello);
         };
@@ -86,7 +90,9 @@ impl Pager {
         match request {
             SlotRequest::Create(slot) => {
                 mmu.create(slots, &slot, policy.duties().overcommit)?;
-                if slot.space == Space::Normal {
+                if mmu.backing.standstill != Standstill::No {
+                    mmu.take_slot(slots, &slot)?;
+                } else if slot.space == Space::Normal {
                     mmu.furnish(slots.slot_mut(slot.space, slot.id)?, policy, &slot);
                 }
             }
@@ -139,6 +145,8 @@ impl Pager {
                     return Ok(SlotReply::Line(text));
                 }
             }
+            SlotRequest::HandOver(number) => return self.hand_over(vm, number, machine),
+            SlotRequest::TakeOver => self.take_over_now(vm, machine)?,
             SlotRequest::Policy(text) => {
                 let next = chosen(text.as_str())?;
                 if next.duties().overcommit == Overcommit::No && !self.vms.iter().all(VmMemory::has_frames_enough) {

@@ -131,6 +131,12 @@ impl Keeper {
         Ok((total, first, count))
     }
 
+    /// The head's frame, if anything is kept.
+    #[must_use]
+    pub const fn head(&self) -> Option<u32> {
+        self.head.checked_sub(1)
+    }
+
     /// Whether anything is kept.
     #[must_use]
     pub const fn is_on(&self) -> bool {

@@ -7,7 +7,7 @@
 //! counts and [`history`] remembers. The first touch of a page goes the short way in [`serve`], everything else all the
 //! way in `tdp`. What is behind a page beside a frame of its own is in [`backing`]: frames that pages share ([`cow`]), boot modules
 //! ([`image`]), the compressed store ([`zstore`], [`compress`]). What outlives the task is in [`keep`], and [`adopt`] goes on
-//! from there. Without a frame, `reclaim` takes some back and the fault is
+//! from there; behind another kind of pager, `takeover` goes on from what the kernel has mapped, as `handover` leaves it. Without a frame, `reclaim` takes some back and the fault is
 //! `pending` meanwhile; `survey` does what is done at times. [`shares`] says how many frames each VM has. [`control`] answers what the VM's server asks: about slots (`change`), what was written ([`dirty`]), and
 //! [`why`] an address faults, which it may have [`tell`] line by line. [`machine`] is what the pager needs of the kernel: in a system `task` puts system calls there, on the host tests their own.
 //!
@@ -29,6 +29,7 @@ pub mod cow;
 pub mod dirty;
 pub mod fault;
 pub mod faultin;
+pub mod handover;
 mod harvest;
 pub mod history;
 mod idle;
@@ -55,6 +56,7 @@ pub mod sparse;
 pub mod stats;
 pub mod store;
 pub(crate) mod survey;
+mod takeover;
 #[cfg(target_os = "none")]
 pub mod task;
 pub(crate) mod tdp;

@@ -260,7 +260,11 @@ impl World {
                     }
                     return;
                 }
-                SlotReply::Hello(_) | SlotReply::Dirty(_) | SlotReply::Line(_) | SlotReply::Left(_) => {
+                SlotReply::Hello(_)
+                | SlotReply::Dirty(_)
+                | SlotReply::Line(_)
+                | SlotReply::Left(_)
+                | SlotReply::Slot(_) => {
                     panic!("nobody asked for that")
                 }
             }
@@ -284,7 +288,11 @@ impl World {
                         self.slots.get(&id).is_some_and(|slot| !(slot.flags & SlotFlags::LOG_DIRTY_PAGES).is_empty());
                     return assert!(!logged || refuses);
                 }
-                SlotReply::Hello(_) | SlotReply::Idle(_) | SlotReply::Line(_) | SlotReply::Left(_) => {
+                SlotReply::Hello(_)
+                | SlotReply::Idle(_)
+                | SlotReply::Line(_)
+                | SlotReply::Left(_)
+                | SlotReply::Slot(_) => {
                     panic!("nobody asked for that")
                 }
             }

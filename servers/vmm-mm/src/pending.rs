@@ -67,7 +67,7 @@ impl Jobs {
 
     /// The token under which the fault waits, and whether others wait for the same page. A vCPU that comes back to its
     /// fault, because it was let run for an interrupt, keeps its token.
-    fn add(&mut self, fault: &Fault) -> Option<(u64, Company)> {
+    pub(crate) fn add(&mut self, fault: &Fault) -> Option<(u64, Company)> {
         let of_vcpu = |job: &Job| (job.fault.vm, job.fault.vcpu) == (fault.vm, fault.vcpu);
         let company =
             if self.waiting.iter().any(|job| same_page(&job.fault, fault)) { Company::Others } else { Company::Alone };
@@ -102,7 +102,7 @@ fn same_page(one: &Fault, other: &Fault) -> bool {
 
 /// Whether somebody waits for the page already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Company {
+pub(crate) enum Company {
     Alone,
     Others,
 }
@@ -236,7 +236,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
     }
 
     /// Lets the vCPUs go on whose faults are served.
-    fn go_on(&mut self, served: impl Fn(&Fault) -> bool) {
+    pub(crate) fn go_on(&mut self, served: impl Fn(&Fault) -> bool) {
         for Job { fault, token } in self.backing.jobs.take(served) {
             if let Err(refused) = self.machine.ready(usize::from(fault.vm), token) {
                 // It was let run for an interrupt, and comes back by itself.

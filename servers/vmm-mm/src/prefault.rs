@@ -43,7 +43,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
     }
 
     /// Maps the page, and says how many pages from there on are mapped then.
-    fn prefault_page(
+    pub(crate) fn prefault_page(
         &mut self,
         slots: &mut MemSlots,
         gfn: Gfn,

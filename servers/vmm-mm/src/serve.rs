@@ -6,6 +6,7 @@ mod tables;
 use crate::backing::Backing;
 use crate::dirty::Way;
 use crate::fault::{PageFault, Prefetch};
+use crate::handover::Standstill;
 use crate::history::History;
 use crate::level::{self, BLOCK, GIGABYTE};
 use crate::machine::{Cpu, Kernel, Memory};
@@ -167,6 +168,9 @@ impl Pager {
 
     /// There is time: frames are zeroed ahead of the faults that will want them. Asks for more time when that was not enough.
     pub fn at_leisure(&mut self, memory: &mut impl Memory) {
+        if self.backing.standstill != Standstill::No {
+            return;
+        }
         let large = self.policy.reserve() > Level::Page;
         for (vm, backing) in self.vms.iter_mut().zip(&mut self.backing.vms) {
             let mut more = vm.pool.zero_ahead(ZEROED_AT_LEISURE, memory);
@@ -273,6 +277,10 @@ impl Pager {
                 }
                 stats.count(page_fault.prefetch, result);
                 reply
+            }
+            Err(tdp::STANDSTILL) if fault.origin == Origin::Vcpu && backing.standstill != Standstill::No => {
+                let token = backing.jobs.add(fault);
+                token.map_or(FaultReply::Retry, |(token, _)| FaultReply::Pending(token))
             }
             Err(reason) => {
                 stats.count_denied();

@@ -1,5 +1,6 @@
 //! The server's start: what the manifest says becomes a pager.
 
+use ipc_proto::layout::HANDED_OVER;
 use ipc_proto::slot::SlotId;
 use rt::Task;
 use spin::Mutex;
@@ -44,6 +45,13 @@ fn begin(pager: &mut Pager, task: &Task, machine: &mut Machine) {
         return;
     }
     let began = rt::tsc();
+    if info.kept == HANDED_OVER {
+        match pager.take_up(&task::frames(task), info.incarnation, machine) {
+            Ok(mapped) => log::debug!("incarnation {}: {mapped} frames are mapped", info.incarnation),
+            Err(broken) => panic!("what the incarnation before has handed over cannot be: {broken:x?}"),
+        }
+        return;
+    }
     match pager.adopt((info.kept, &task::frames(task)), info.incarnation, machine) {
         Ok(adopted) => log::debug!("incarnation {}: {adopted}, {} ticks", info.incarnation, rt::tsc() - began),
         Err(broken) => panic!("what the incarnation before has left cannot be trusted: {broken:x?}"),

@@ -1,5 +1,6 @@
 //! What is done at notices of the timer: the work of faults that wait, and what the policy does unasked.
 
+use crate::handover::Standstill;
 use crate::machine::{Kernel, Memory};
 use crate::memslot::MemSlots;
 use crate::policy::{Begins, Bits, Chosen, NxHuge, Overcommit, Purpose, View};
@@ -17,6 +18,10 @@ const PIECE: usize = 32;
 impl Pager {
     /// The time has come that was asked for with [`Kernel::wake_at`].
     pub fn notice<M: Memory + Kernel>(&mut self, machine: &mut M) {
+        if self.backing.standstill != Standstill::No {
+            // Whoever ends it asks for a notice.
+            return;
+        }
         let Self { vms, policy, backing, first_pfn, survey } = self;
         if let Some((vm, memory)) = backing.jobs.vm().and_then(|vm| Some((vm, vms.get_mut(vm)?))) {
             let VmMemory { pool, slots, vcpus, stats: counts, mtrrs, watch, .. } = memory;

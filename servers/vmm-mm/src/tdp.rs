@@ -5,6 +5,7 @@
 use crate::backing::Backing;
 use crate::dirty::Way;
 use crate::fault::PageFault;
+use crate::handover::Standstill;
 use crate::level::{self, BLOCK, Frames, GIGABYTE, gigabyte};
 use crate::machine::{Kernel, Memory};
 use crate::memslot::{MemSlot, MemSlots};
@@ -40,6 +41,9 @@ pub(crate) struct Mmu<'a, M> {
 /// What became of a fault, and what the kernel is told; or why the access is denied.
 pub(crate) type Answer = Result<(PfRet, FaultReply), DenyReason>;
 
+/// Why a fault is not answered while the pager stands still: whoever can wait is told to instead.
+pub(crate) const STANDSTILL: DenyReason = DenyReason::Policy;
+
 impl<M: Memory + Kernel> Mmu<'_, M> {
     /// Answers the fault: what became of it, and what the kernel is told.
     ///
@@ -56,10 +60,13 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         fault.slot = slot.as_deref().map(MemSlot::id);
         let slot = match (resolve(fault, slot.as_deref()), slot) {
             (Resolution::Ram(_), Some(slot)) => slot,
-            (Resolution::Emulate, None) | (Resolution::Ram(_), None) => return Ok(self.no_slot(fault)),
+            (Resolution::Emulate, None) | (Resolution::Ram(_), None) => return self.no_slot(fault),
             // A slot is there: other accesses to the page, or later ones, may be its own.
             (Resolution::Emulate, Some(_)) => return Ok((PfRet::Emulate, FaultReply::Mmio(0))),
-            (Resolution::Retry, _) => return Ok((PfRet::Retry, FaultReply::Retry)),
+            (Resolution::Retry, _) if self.backing.standstill == Standstill::No => {
+                return Ok((PfRet::Retry, FaultReply::Retry));
+            }
+            (Resolution::Retry, _) => return Err(STANDSTILL),
         };
         fault.map_writable = slot.rights().contains(Rights::WRITE);
         let offset = slot.offset(fault.gfn());
@@ -92,12 +99,16 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
 
     /// Nothing is mapped there and nothing shall be. The kernel may remember it, but for the window, which has no entry
     /// to remember it in.
-    fn no_slot(&self, fault: &PageFault) -> (PfRet, FaultReply) {
+    fn no_slot(&self, fault: &PageFault) -> Answer {
+        if matches!(self.backing.standstill, Standstill::TakingOver { .. }) {
+            // Its slot may come.
+            return Err(STANDSTILL);
+        }
         let generation = match fault.origin {
             Origin::Vcpu => self.watch.mmio.to_remember(),
             Origin::Window => 0,
         };
-        (PfRet::Emulate, FaultReply::Mmio(generation))
+        Ok((PfRet::Emulate, FaultReply::Mmio(generation)))
     }
 
     /// A write through the window: the CPU's log does not see it.

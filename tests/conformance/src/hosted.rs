@@ -10,7 +10,7 @@ use flaw::Flaw;
 use ipc_proto::call::Received;
 use ipc_proto::fault::Fault;
 use ipc_proto::host::Boot;
-use ipc_proto::layout::BootInfo;
+use ipc_proto::layout::{BootInfo, HANDED_OVER};
 use ipc_proto::manifest::{Manifest, Task};
 use ipc_proto::refused::Refused;
 use ipc_proto::wire;
@@ -51,7 +51,10 @@ pub fn serve(flaw: Option<Flaw>) -> anyhow::Result<()> {
     let shares = shares.map_err(|wrong| anyhow::anyhow!("the frames cannot be shared out: {wrong:?}"))?;
     pager.prepare(info.first_pfn, info.guest_physical_bits, policy);
     equip(&mut pager, &info, task, &mut machine)?;
-    if info.kept == 0 || flaw == Some(Flaw::ForgetsItsFrames) {
+    if info.kept == HANDED_OVER && flaw != Some(Flaw::ForgetsWhatIsMapped) {
+        let begun = pager.take_up(&shares, info.incarnation, &mut machine);
+        begun.map_err(|broken| anyhow::anyhow!("what the incarnation before has handed over: {broken:?}"))?;
+    } else if info.kept <= HANDED_OVER || flaw == Some(Flaw::ForgetsItsFrames) {
         pager.take_over(&shares, &mut machine);
         pager.keep_on(&mut machine).map_err(|out| anyhow::anyhow!("{out:?}"))?;
     } else {

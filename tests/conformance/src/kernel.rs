@@ -112,6 +112,12 @@ impl Kernel {
         Ok(kernel)
     }
 
+    /// What the pager has said last that the next incarnation shall know.
+    #[must_use]
+    pub const fn kept(&self) -> u64 {
+        self.kept
+    }
+
     /// Stops the pager and starts it again, with its frames and what it has granted as they are.
     ///
     /// # Errors

@@ -113,7 +113,9 @@ impl Model {
             | SlotRequest::Tell(..)
             | SlotRequest::Policy(_)
             | SlotRequest::Idle(..)
-            | SlotRequest::Prefault(..) => {}
+            | SlotRequest::Prefault(..)
+            | SlotRequest::HandOver(_)
+            | SlotRequest::TakeOver => {}
         }
     }
 

@@ -6,11 +6,13 @@ use super::lives::{self, Images};
 use super::pager::{Asked, Pager, PagerError};
 use super::rows::Rows;
 use super::shadow;
+use super::swap;
 use super::window::{NotTracked, Ram};
 use super::wrong::{Verdict, Wrong};
 use heapless::{Deque, Vec};
 use ipc_proto::grant::{ClaimedGrant, Gfn, Gpa, Grant};
 use ipc_proto::lifecycle::Order;
+use ipc_proto::manifest::Name;
 use ipc_proto::memop::MemOp;
 use ipc_proto::slot::{
     DirtyPages, IdlePages, Slot, SlotFlags, SlotId, SlotRefused, SlotReply, SlotRequest, Space, Topic,
@@ -34,6 +36,8 @@ pub struct Commands {
     slots: Vec<Slot, SLOTS>,
     keys: Deque<u8, KEYS>,
     images: Images,
+    /// The pager's image, if it was swapped.
+    image: Option<Name>,
     pub(super) tsc_hz: u64,
 }
 
@@ -50,6 +54,7 @@ impl Commands {
             slots,
             keys: Deque::new(),
             images: Images::of(task, vm),
+            image: None,
             tsc_hz: task.info.tsc_hz,
         }
     }
@@ -137,7 +142,13 @@ impl Commands {
             Request::Shadow(kinds) => shadow::tell(self.vm, kinds, |told| say(line, format_args!(" {told}")))?,
             Request::Kill => lives::order(&Order::Kill, &self.images)?,
             Request::Restart => lives::order(&Order::Restart, &self.images)?,
-            Request::Swap(image) => lives::order(&Order::Swap(self.images.find(image)?), &self.images)?,
+            Request::Swap(image) => {
+                let image = self.images.find(image)?;
+                let before = self.image.as_ref().or(self.images.first()).cloned().unwrap_or_default();
+                let swapped = swap::swap(self.vm, (&before, &image), &self.images, memory)?;
+                say(line, format_args!(" {image}: {swapped}"));
+                self.image = Some(image);
+            }
             // Begun by whoever calls this.
             Request::Precopy(id, _) => return Err(Wrong::NoSlot(id)),
             Request::Type(text) => {
@@ -184,7 +195,7 @@ impl Commands {
             SlotReply::Dirty(pages) => Ok(Some(pages)),
             SlotReply::Done => Ok(None),
             SlotReply::Refused(why) => Err(PagerError::Refused(Asked::of(&request), why).into()),
-            SlotReply::Hello(_) | SlotReply::Line(_) | SlotReply::Idle(_) | SlotReply::Left(_) => {
+            SlotReply::Hello(_) | SlotReply::Line(_) | SlotReply::Idle(_) | SlotReply::Left(_) | SlotReply::Slot(_) => {
                 Err(PagerError::Nonsense(Asked::of(&request)).into())
             }
         }
@@ -229,7 +240,11 @@ impl Commands {
                 }
                 SlotReply::Done => break,
                 SlotReply::Refused(why) => return Err(PagerError::Refused(Asked::of(&request), why).into()),
-                SlotReply::Hello(_) | SlotReply::Dirty(_) | SlotReply::Line(_) | SlotReply::Left(_) => {
+                SlotReply::Hello(_)
+                | SlotReply::Dirty(_)
+                | SlotReply::Line(_)
+                | SlotReply::Left(_)
+                | SlotReply::Slot(_) => {
                     return Err(PagerError::Nonsense(Asked::of(&request)).into());
                 }
             }
@@ -251,6 +266,7 @@ impl Commands {
                     break;
                 }
                 SlotReply::Left(_)
+                | SlotReply::Slot(_)
                 | SlotReply::Hello(_)
                 | SlotReply::Dirty(_)
                 | SlotReply::Line(_)
@@ -282,7 +298,11 @@ impl Commands {
                 SlotReply::Line(text) => say(line, format_args!(" {text}")),
                 SlotReply::Done => return Ok(()),
                 SlotReply::Refused(why) => return Err(PagerError::Refused(Asked::of(&request), why).into()),
-                SlotReply::Hello(_) | SlotReply::Dirty(_) | SlotReply::Idle(_) | SlotReply::Left(_) => {
+                SlotReply::Hello(_)
+                | SlotReply::Dirty(_)
+                | SlotReply::Idle(_)
+                | SlotReply::Left(_)
+                | SlotReply::Slot(_) => {
                     return Err(PagerError::Nonsense(Asked::of(&request)).into());
                 }
             }

@@ -63,6 +63,11 @@ impl Images {
         Named(text)
     }
 
+    /// The one that the pager begins with.
+    pub fn first(&self) -> Option<&Name> {
+        self.0.first()
+    }
+
     /// The image of that name.
     pub fn find(&self, name: &str) -> Result<Name, NotSupervised> {
         self.0.iter().find(|image| *image == name).cloned().ok_or_else(|| NotSupervised::NoImage(self.names()))

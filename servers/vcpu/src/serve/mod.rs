@@ -11,6 +11,7 @@ mod pager;
 mod precopy;
 mod rows;
 mod shadow;
+mod swap;
 mod window;
 mod wrong;
 

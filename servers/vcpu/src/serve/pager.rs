@@ -95,7 +95,8 @@ impl Pager {
             | SlotReply::Dirty(_)
             | SlotReply::Line(_)
             | SlotReply::Idle(_)
-            | SlotReply::Left(_) => Err(PagerError::Nonsense(Asked::of(&hello))),
+            | SlotReply::Left(_)
+            | SlotReply::Slot(_) => Err(PagerError::Nonsense(Asked::of(&hello))),
         }
     }
 
@@ -143,7 +144,8 @@ impl Pager {
             | SlotReply::Dirty(_)
             | SlotReply::Line(_)
             | SlotReply::Idle(_)
-            | SlotReply::Left(_) => Err(PagerError::Nonsense(Asked::of(request))),
+            | SlotReply::Left(_)
+            | SlotReply::Slot(_) => Err(PagerError::Nonsense(Asked::of(request))),
         }
     }
 
@@ -155,6 +157,11 @@ impl Pager {
             self.tell_shadow(request);
         }
         Ok(answer)
+    }
+
+    /// Asks, and does not wait for a pager that has stopped. The shadow is not told.
+    pub fn ask_once(&self, request: &SlotRequest) -> Result<SlotReply, PagerError> {
+        Self::ask_at(self.portal, request)
     }
 
     /// A pager that has died over a request is asked again when it is there again; what it was asked may have been done already.
@@ -180,7 +187,8 @@ impl Pager {
                 | SlotReply::Dirty(_)
                 | SlotReply::Line(_)
                 | SlotReply::Idle(_)
-                | SlotReply::Left(_),
+                | SlotReply::Left(_)
+                | SlotReply::Slot(_),
             )
             | Err(PagerError::NotCarried(Refused::BadHandle | Refused::Unreachable)) => {}
             Err(error) => log::warn!("the shadow: {error}"),
@@ -215,6 +223,8 @@ const fn changes(request: &SlotRequest) -> bool {
         | SlotRequest::Why(_)
         | SlotRequest::Tell(..)
         | SlotRequest::Policy(_)
-        | SlotRequest::Idle(..) => false,
+        | SlotRequest::Idle(..)
+        | SlotRequest::HandOver(_)
+        | SlotRequest::TakeOver => false,
     }
 }

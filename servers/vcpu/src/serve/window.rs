@@ -59,6 +59,11 @@ impl Ram {
         Ok(())
     }
 
+    /// A pager that knows nothing of it is told what is tracked.
+    pub fn track_again(&self) -> Result<(), PagerError> {
+        self.tracked.iter().try_for_each(|gfn| self.ask(*gfn, Tracking::On))
+    }
+
     /// Whether one of `pages` pages from `base` on is tracked: the window on it cannot be written.
     pub fn tracks(&self, base: Gfn, pages: u64) -> bool {
         self.tracked.iter().any(|gfn| gfn.0.checked_sub(base.0).is_some_and(|offset| offset < pages))

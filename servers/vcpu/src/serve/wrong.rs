@@ -27,6 +27,8 @@ pub enum Wrong {
     TooManyTracked,
     /// Too much was typed at once.
     KeysFull,
+    /// More slots than can be handed over.
+    TooManySlots,
     /// The VM has no shadow.
     NoShadow,
 }
@@ -54,6 +56,7 @@ impl fmt::Display for Wrong {
             Self::Diverges(rounds) => write!(f, "after {rounds} rounds the guest still writes faster than is copied"),
             Self::TooManyTracked => f.write_str("no more pages can be tracked at once"),
             Self::NoShadow => f.write_str("this VM has no shadow: `cargo xtask run ... --set shadow=c` gives it one"),
+            Self::TooManySlots => f.write_str("the pager has more slots than can be handed over"),
             Self::KeysFull => f.write_str("more was typed than the guest has taken"),
         }
     }

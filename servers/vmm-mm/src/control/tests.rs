@@ -37,7 +37,8 @@ fn refused(pager: &mut Pager, request: SlotRequest, machine: &mut FakeMachine) -
         | SlotReply::Dirty(_)
         | SlotReply::Idle(_)
         | SlotReply::Line(_)
-        | SlotReply::Left(_) => None,
+        | SlotReply::Left(_)
+        | SlotReply::Slot(_) => None,
     }
 }
 
@@ -303,7 +304,8 @@ impl Run {
             | SlotReply::Dirty(_)
             | SlotReply::Idle(_)
             | SlotReply::Line(_)
-            | SlotReply::Left(_) => {
+            | SlotReply::Left(_)
+            | SlotReply::Slot(_) => {
                 panic!("none was asked for")
             }
         }

@@ -4,7 +4,7 @@ use super::page::{INDEX, LARGE, Note, Page, SMALL};
 use super::{BLOCK, OutOfFrames, Tree, index};
 use crate::keep::settled;
 use crate::machine::Memory;
-use crate::pool::{LargeFrame, Pool};
+use crate::pool::{Frame, LargeFrame, Pool};
 
 impl Tree {
     /// Whether nothing was ever said of a page in the block of page `offset`, so that one large page can back it.
@@ -25,17 +25,26 @@ impl Tree {
         pool: &mut Pool,
         memory: &mut impl Memory,
     ) -> Result<(), OutOfFrames> {
+        let first = frame.index();
+        self.hold_large(offset, frame, pool, memory)
+            .inspect_err(|OutOfFrames| pool.release_large(LargeFrame::of(Frame::from_index(first)), memory))
+    }
+
+    /// The block of page `offset`, which is empty, has had that large page, and keeps it.
+    ///
+    /// # Errors
+    /// [`OutOfFrames`] without a frame for a node; the large page is nobody's then.
+    pub fn hold_large(
+        &mut self,
+        offset: u64,
+        frame: LargeFrame,
+        pool: &mut Pool,
+        memory: &mut impl Memory,
+    ) -> Result<(), OutOfFrames> {
         let key = self.key(offset);
-        match self.leaf_or_make(key, pool, memory) {
-            Ok(leaf) => {
-                memory.set_word(leaf, index(key, 0) & !(BLOCK - 1), frame.into_entry() | LARGE);
-                Ok(())
-            }
-            Err(out) => {
-                pool.release_large(frame, memory);
-                Err(out)
-            }
-        }
+        let leaf = self.leaf_or_make(key, pool, memory)?;
+        memory.set_word(leaf, index(key, 0) & !(BLOCK - 1), frame.into_entry() | LARGE);
+        Ok(())
     }
 
     /// Gives the pages of a large page entries of their own. They keep their frames. Nothing happens to other blocks.

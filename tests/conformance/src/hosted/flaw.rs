@@ -95,5 +95,8 @@ flaws! {
     MapsUncached = "maps-uncached", "fault::memory_is_write_back", "P45";
     ForgetsTheFar = "forgets-the-far", "dirty::a_large_slot_has_a_whole_log", "P30";
     LeavesItSeen = "leaves-it-seen", "slot::a_private_slot_is_not_in_the_window", "P44";
+    HidesASlot = "hides-a-slot", "handover::the_ledger_tells_everything", "P46";
+    RunsOn = "runs-on", "handover::a_pager_that_has_handed_over_stands_still", "P47";
+    ForgetsWhatIsMapped = "forgets-what-is-mapped", "handover::the_next_pager_goes_on", "P48";
     AnyPolicy = "any-policy", "request::what_a_pager_need_not_have_is_answered_too", "P43";
 }

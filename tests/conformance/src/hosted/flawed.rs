@@ -19,6 +19,7 @@ const VARIANT: u32 = 56;
 const MAP: u64 = 1;
 const MMIO: u64 = 2;
 const RETRY: u64 = 3;
+const PENDING: u64 = 4;
 const DENY: u64 = 5;
 /// After so many answers the flaws that need time show.
 const SOON: u64 = 6;
@@ -81,6 +82,7 @@ impl Machine {
         match words[0] >> VARIANT {
             MAP => self.flawed_map(flaw, &mut words),
             MMIO => self.flawed_mmio(flaw, fault, &mut words),
+            PENDING if flaw == Flaw::RunsOn => words[0] = RETRY << VARIANT,
             _ if flaw == Flaw::HidesExhaustion && words[0] == denied(DenyReason::OutOfMemory) => {
                 words[0] = RETRY << VARIANT
             }
@@ -201,6 +203,7 @@ impl Machine {
                 }
                 encoded(&SlotReply::Dirty(DirtyPages { first, bits }))
             }
+            (Flaw::HidesASlot, SlotReply::Slot(_)) => encoded(&SlotReply::Done),
             (Flaw::LongReplies, _) => [reply, &[0; 4]].concat(),
             _ => reply.to_vec(),
         }
