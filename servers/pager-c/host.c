@@ -17,16 +17,14 @@ void *frame(u64 pfn)
 /* What is no frame stops the pager. */
 static void expect(bool right)
 {
-    if (!right)
-        abort();
+    if (!right) abort();
 }
 
 /* The next frame, behind its variant. The end of the input is the end of the system. */
 static struct cursor read_frame(u64 variant)
 {
     uint32_t length;
-    if (fread(&length, 1, 4, stdin) != 4)
-        exit(0);
+    if (fread(&length, 1, 4, stdin) != 4) exit(0);
     expect(length <= 1 << 16 && fread(bytes, 1, length, stdin) == length);
     struct cursor c = { bytes, bytes + length, false };
     expect(get(&c, 32) == variant);

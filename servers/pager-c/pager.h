@@ -8,9 +8,9 @@ typedef uint8_t u8;
 typedef uint16_t u16;
 typedef uint64_t u64;
 
-enum { REPLY_RECEIVE = 0, MEM_OP = 2, LOG = 5, STAT = 7, NO_REPLY = 256 };          /* §2.1: calls */
+enum { REPLY_RECEIVE = 0, MEM_OP = 2, LOG = 5, STAT = 7, KEEP = 9, NO_REPLY = 256, VM_ENDED = 4 };  /* §2.1, §2.2 */
 enum { GOT_FAULT, GOT_EXIT, GOT_CALL, GOT_NOTICE, GOT_REFUSED, UNKNOWN_MESSAGE = 255 };     /* §2.2 */
-enum { HANDLE_VM = 8, MAJOR = 0, MINOR = 3 };                                       /* §2.3, §4 */
+enum { HANDLE_VM = 8, MAJOR = 0, MINOR = 3, HANDED_OVER = 1 };                      /* §2.3, §4, §13.4 */
 
 enum { VCPU, WINDOW };                                                              /* §5.1: origins, kinds, access */
 enum { VIOLATION, MISCONFIGURATION, LOG_FULL, ACCESS_WRITE = 2 };
@@ -27,20 +27,20 @@ struct reply {                          /* what it maps are pages of 4 KiB, writ
     bool hidden;                        /* from windows */
 };
 
-enum { UNMAP = 2, PROTECT = 3, GENERATION = 9 };                                    /* §7 */
-enum { REFUSED_NOT_ASKED = 7, REFUSED_STALE = 21, REFUSED_NO_TABLES = 22 };         /* §9.1 */
+enum { SHOW = 1, UNMAP, PROTECT, LEAF, DONATE, INFO, READY, GENERATION = 9, SET_LOG, OWNED = 12 };  /* §7 */
+enum { REFUSED_NOT_ASKED = 7, REFUSED_STALE = 21, REFUSED_NO_TABLES, REFUSED_LARGE_PAGE };      /* §9.1 */
 
 enum { NORMAL, SMM, SPACES };                                                       /* §8 */
 enum { READONLY = 1, LOG_DIRTY_PAGES = 2, PRIVATE = 4, KNOWN_FLAGS = 7, FEATURE_DIRTY_LOG = 1 };
 enum { HELLO, CREATE, DELETE, MOVE, SET_FLAGS, STATS, DIRTY_LOG, TRACK, WHY, MEMORY_TYPE, TELL, POLICY, IDLE,
-       PREFAULT, REQUESTS };
+       PREFAULT, HAND_OVER, TAKE_OVER, REQUESTS };
 enum { END, VER, FEATURES, ID, SPACE, FLAGS, ADDRESS, PAGES, TRACKING, REGISTER, VALUE, TOPIC, ROW, TEXT, FIELDS };
 enum { TELL_WHY, TELL_STATS, TELL_POLICY, TELL_SLOTS, TOPICS };
 struct request { u64 variant, field[FIELDS]; };         /* ADDRESS: a gfn, a gpa, or an offset in a slot */
 
-enum { TOLD_HELLO, TOLD_DONE, TOLD_REFUSED, TOLD_DIRTY, TOLD_LINE, TOLD_IDLE, TOLD_LEFT, DIRTY_WORDS = 16, DIRTY_PAGES = DIRTY_WORDS * 64 };
+enum { TOLD_HELLO, TOLD_DONE, TOLD_REFUSED, TOLD_DIRTY, TOLD_LINE, TOLD_IDLE, TOLD_LEFT, TOLD_SLOT, DIRTY_WORDS = 16, DIRTY_PAGES = DIRTY_WORDS * 64 };
 enum { MALFORMED, VERSION, NO_HELLO, BAD_SIZE, BEYOND_GUEST, OVERLAP, EXISTS, NO_SUCH_SLOT, TOO_MANY, UNKNOWN_FLAG,
-       OUT_OF_MEMORY, KERNEL, NOT_LOGGED, UNKNOWN_REGISTER, UNKNOWN_POLICY };
+       OUT_OF_MEMORY, KERNEL, NOT_LOGGED, UNKNOWN_REGISTER, UNKNOWN_POLICY, NO_HAND_OVER = 16 };
 struct answer { u64 count, value[2 + DIRTY_WORDS]; };   /* as it travels: integers */
 #define ANSWER(...) ((struct answer){ sizeof((u64[]){ __VA_ARGS__ }) / sizeof(u64), { __VA_ARGS__ } })
 #define REFUSE(...) ANSWER(TOLD_REFUSED, __VA_ARGS__)
@@ -61,5 +61,7 @@ void start(struct cursor *boot_information);            /* serve.c */
 _Noreturn void serve(void);
 
 extern u64 first_pfn, frames, guest_frames, known_vms;  /* pager.c: what `start` finds */
+void pager_start(u64 incarnation, bool handed_over);
 struct reply pager_fault(const struct fault *fault, u64 refusal);
 struct answer pager_request(u16 vm, const struct request *request);
+void pager_vm_ended(u16 vm);

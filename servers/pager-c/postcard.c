@@ -24,8 +24,7 @@ void put(struct cursor *c, u64 value)
 {
     for (; c->at < c->end; value >>= 7) {
         *c->at++ = value | (value >= 0x80 ? 0x80 : 0);
-        if (value < 0x80)
-            return;
+        if (value < 0x80) return;
     }
     c->wrong = true;
 }
@@ -60,7 +59,7 @@ static const u8 fields[REQUESTS][FIELDS] = {
     [MOVE] = { SPACE, ID, ADDRESS }, [SET_FLAGS] = { SPACE, ID, FLAGS }, [DIRTY_LOG] = { SPACE, ID, ADDRESS },
     [TRACK] = { SPACE, ADDRESS, TRACKING }, [WHY] = { ADDRESS }, [MEMORY_TYPE] = { REGISTER, VALUE },
     [TELL] = { TOPIC, ROW }, [POLICY] = { TEXT }, [IDLE] = { SPACE, ID, ADDRESS },
-    [PREFAULT] = { ADDRESS, PAGES },
+    [PREFAULT] = { ADDRESS, PAGES }, [HAND_OVER] = { ROW },
 };
 static const u8 widths[FIELDS] = { [VER] = 16, [FEATURES] = 32, [ID] = 16, [FLAGS] = 32, [ADDRESS] = 64, [PAGES] = 64,
                                    [REGISTER] = 32, [VALUE] = 64, [ROW] = 16 };
@@ -73,8 +72,7 @@ static struct request get_request(struct cursor *c)
         u64 value = *field == TEXT ? text(c) : variants[*field] ? variant(c, variants[*field]) : get(c, widths[*field]);
         if (*field != VER || field == fields[HELLO])            /* the major decides */
             r.field[*field] = value;
-        if (*field == TOPIC && value == TELL_WHY)
-            r.field[ADDRESS] = get(c, 64);
+        if (*field == TOPIC && value == TELL_WHY) r.field[ADDRESS] = get(c, 64);
     }
     c->wrong |= c->at != c->end;
     return r;
@@ -86,8 +84,7 @@ u64 answer_bytes(u16 vm, u64 length)
     struct answer answer = REFUSE(MALFORMED);
     struct cursor in = { message, message + length, length > MAX_MESSAGE }, out = { message, message + PAGE, false };
     struct request request = get_request(&in);
-    if (!in.wrong)
-        answer = pager_request(vm, &request);
+    if (!in.wrong) answer = pager_request(vm, &request);
     for (u64 n = 0; n < answer.count; n++)
         put(&out, answer.value[n]);
     return out.at - message;

@@ -20,8 +20,11 @@ void start(struct cursor *c)
         known_vms |= 1ULL << get_byte(c) % 64;
     u8 bits = get_byte(c);
     guest_frames = 1ULL << (bits - 12) % 64;
-    if (c->wrong || major != MAJOR || incarnation)      /* P41: what the one before knew is lost */
+    get_byte(c);                                        /* fast_strings */
+    bool handed_over = get(c, 64) == HANDED_OVER;
+    if (c->wrong || major != MAJOR || (incarnation && !handed_over))    /* P41: what the one before knew is lost */
         __builtin_trap();
+    pager_start(incarnation, incarnation);
 }
 
 /* §5: `refusal` is 0, or what the answer before was refused with. */
@@ -44,6 +47,8 @@ _Noreturn void serve(void)
     for (u64 number = REPLY_RECEIVE | NO_REPLY;;) {
         u64 status = kernel(number, w);
         number = REPLY_RECEIVE;
+        for (u16 vm = 0; status == GOT_NOTICE && w[0] & VM_ENDED && vm < MAX_VMS; vm++)
+            if (w[1] >> vm & 1) pager_vm_ended(vm);
         if (status == GOT_CALL)
             w[0] = answer_bytes(w[0], w[1]);
         else if (status == GOT_NOTICE || status == REFUSED_NOT_ASKED)
