@@ -48,6 +48,7 @@ pub const ALL: &[Promise] = &[
     Promise { name: "pipeline::a_private_page_is_the_guests_alone", check: pipeline::private },
     Promise { name: "lives::a_guest_passes_every_check_over_many_lives_of_its_pager", check: lives::touched },
     Promise { name: "swaps::a_pager_that_is_asked_to_begin_anew_loses_nothing", check: swaps::asked },
+    Promise { name: "swaps::one_pager_makes_way_for_another_under_a_guest", check: swaps::whole },
     Promise { name: "pagers::a_guest_cannot_tell_the_pager_in_c_from_ours", check: pagers::in_c },
     Promise { name: "two_pagers::one_that_stops_holds_up_its_vm_alone", check: two_pagers::one_stops },
     Promise { name: "policies::the_kit_passes_under_every_one", check: policies::kit },
