@@ -36,17 +36,11 @@ const BETWEEN: &[(&str, &str)] = &[
     ("K10", "the table frames are taken under a lock and linked one by one"),
     ("K11", "a fault for each page of 4 KiB that is touched for the first time, and an exit for each port access"),
     (
-        "N2",
-        "every touch is in another slot than the one before, so the slot is searched anew each time; and a slot that is smaller \
-            than a block of the pager's pages does not take its shortest way",
-    ),
-    (
         "G4",
         "the server fetches and decodes the instruction by walking the guest's page tables, with state that it asks \
             for one VMCS field after the other",
     ),
-    ("L2", "a slot is larger than a region of vm-memory, and the search is bounds-checked and out of line"),
-    ("L2-ns", "the same: both are a binary search"),
+    ("L2", "a slot is larger than a region of vm-memory, and the look-up is bounds-checked"),
 ];
 
 /// Writes both from a list of rows.
