@@ -17,6 +17,7 @@ mod slots;
 
 use crate::case::Case;
 use crate::kit::Kit;
+use crate::setup::Setup;
 use anyhow::ensure;
 use ipc_proto::grant::Gfn;
 use ipc_proto::slot::{Slot, SlotFlags, SlotId, SlotRefused, SlotReply, SlotRequest, Space};
@@ -58,6 +59,12 @@ fn done(kit: &mut Kit, vm: u8, request: &SlotRequest) -> anyhow::Result<()> {
     let reply = kit.request(vm, request)?;
     ensure!(reply == SlotReply::Done, "{request:?} must be done: {reply:?}");
     Ok(())
+}
+
+/// Boots a system with twice the frames: most cases do with fewer, and each frame is filled for each of them.
+fn with_more_frames(kit: &mut Kit) -> anyhow::Result<()> {
+    let setup = Setup { frames: 2 * kit.setup.frames, ..kit.setup.clone() };
+    kit.reboot(&setup)
 }
 
 /// Greets VM 0's pager and creates slots there.

@@ -35,7 +35,7 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
-            frames: 6144,
+            frames: 3072,
             tables: 64,
             bits: 40,
             largest: Level::Large,

@@ -3,6 +3,10 @@
 use super::{Frame, Pool};
 use crate::machine::Memory;
 
+/// So many frames, and one of so many, are left for tables of the guest and of its window.
+const TABLES: u64 = 16;
+const TABLES_ONE_OF: u64 = 128;
+
 impl Pool {
     /// Promises `frames` to a slot; false when that many are not to be had.
     #[must_use]
@@ -29,7 +33,9 @@ impl Pool {
 
     /// A frame full of zeros to keep something in that could be done without; `None` when all are promised.
     pub fn take_spare(&mut self, memory: &mut impl Memory) -> Option<Frame> {
-        let frame = if self.spare() > 0 { self.take_zeroed(memory) } else { None };
+        // The kernel's tables for what is promised have to come from somewhere.
+        let tables = if self.promised == 0 { 0 } else { TABLES + u64::from(self.total) / TABLES_ONE_OF };
+        let frame = if self.spare() > tables { self.take_zeroed(memory) } else { None };
         self.donated += u64::from(frame.is_some());
         frame
     }

@@ -1,6 +1,6 @@
 //! Answers to faults.
 
-use super::{done, ram, slot, with};
+use super::{done, ram, slot, with, with_more_frames};
 use crate::case::Case;
 use crate::kit::{GUEST, Kit, Outcome, WINDOW, Who};
 use crate::setup::VCPUS;
@@ -87,6 +87,7 @@ fn twice(kit: &mut Kit) -> anyhow::Result<()> {
 }
 
 fn any_order(kit: &mut Kit) -> anyhow::Result<()> {
+    with_more_frames(kit)?;
     with(kit, &[ram(1, 0, 2048)])?;
     let mut gfn = 7;
     for n in 0..600 {

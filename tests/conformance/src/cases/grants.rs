@@ -1,6 +1,6 @@
 //! Grants and tables, as the kernel takes them.
 
-use super::{done, ram, with};
+use super::{done, ram, with, with_more_frames};
 use crate::case::Case;
 use crate::kit::{GUEST, Kit, WINDOW};
 use crate::setup::Setup;
@@ -21,6 +21,7 @@ pub const CASES: &[Case] = &[
 ];
 
 fn accepted(kit: &mut Kit) -> anyhow::Result<()> {
+    with_more_frames(kit)?;
     with(kit, &[ram(1, 0x1fe, 4), ram(2, 0x3ffff, 0x402), ram(3, 0x7000, 1024)])?;
     for gfn in [0x1fe, 0x1ff, 0x200, 0x201, 0x3ffff, 0x40000, 0x401ff, 0x40200, 0x40400, 0x7000, 0x71ff, 0x7200] {
         kit.write(GUEST, gfn, 0, gfn)?;

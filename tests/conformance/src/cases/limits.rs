@@ -1,6 +1,6 @@
 //! Too much: of messages, of memory.
 
-use super::{delete, done, ram, with};
+use super::{delete, done, ram, with, with_more_frames};
 use crate::case::Case;
 use crate::kit::{GUEST, Kit, Outcome, WINDOW, Who};
 use crate::setup::{Setup, VCPUS};
@@ -41,6 +41,7 @@ fn flood(kit: &mut Kit) -> anyhow::Result<()> {
 
 /// Slots of 2000 pages of the 6016 frames, some hundred times: a pager that loses some of them each time has none left.
 fn churn(kit: &mut Kit) -> anyhow::Result<()> {
+    with_more_frames(kit)?;
     kit.hello(0)?;
     for n in 0..150u64 {
         let base = 0x1000 + n % 7 * 0x1111;

@@ -1,6 +1,6 @@
 //! What memory holds.
 
-use super::{delete, done, ram, set_flags, slot, with};
+use super::{delete, done, ram, set_flags, slot, with, with_more_frames};
 use crate::case::Case;
 use crate::kit::{GUEST, Kit, WINDOW};
 use anyhow::Context;
@@ -34,6 +34,7 @@ fn zero_again(kit: &mut Kit) -> anyhow::Result<()> {
 }
 
 fn stays(kit: &mut Kit) -> anyhow::Result<()> {
+    with_more_frames(kit)?;
     with(kit, &[ram(1, 0x200, 1024)]).context("P12")?;
     let pages: Vec<u64> = (0..1024).step_by(61).collect();
     for n in &pages {

@@ -1,6 +1,6 @@
 //! The CPU's log, remembered MMIO, memory types, figures, several VMs.
 
-use super::{delete, done, ram, refused, set_flags, slot, with};
+use super::{delete, done, ram, refused, set_flags, slot, with, with_more_frames};
 use crate::case::Case;
 use crate::kernel::Reply;
 use crate::kit::{GUEST, Kit, Outcome, WINDOW, Who};
@@ -106,6 +106,7 @@ fn registers(kit: &mut Kit) -> anyhow::Result<()> {
 
 /// 64 KiB of another type in the middle of a block.
 fn types(kit: &mut Kit) -> anyhow::Result<()> {
+    with_more_frames(kit)?;
     with(kit, &[ram(1, 0x400, 2048)])?;
     kit.write(GUEST, 0x600, 0, 1)?;
     kit.write(GUEST, 0x800, 0, 1)?;
