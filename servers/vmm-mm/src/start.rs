@@ -1,6 +1,5 @@
 //! The server's start: what the manifest says becomes a pager.
 
-use ipc_proto::layout::HANDED_OVER;
 use ipc_proto::slot::SlotId;
 use rt::Task;
 use spin::Mutex;
@@ -24,37 +23,12 @@ pub fn main(task: Task) -> ! {
     pager.prepare(task.info.first_pfn, task.info.guest_physical_bits, policy);
     equip(&mut pager, &task, &mut machine);
     images(&mut pager, &task);
-    begin(&mut pager, &task, &mut machine);
+    task::begin(&mut pager, &task, &mut machine);
     pager.wake(&mut machine);
     match task.entry().option("measure") {
         None | Some("off") => task::serve(&mut pager, &mut machine, |_, _, _| None),
         Some("on") => task::serve(&mut pager, &mut machine, task::measured),
         Some(other) => panic!("option measure = {other}: there are on, off"),
-    }
-}
-
-/// Takes the frames over: all of them, or what the incarnation before knew of them. A pager that cannot go on stops before it
-/// answers anything.
-fn begin(pager: &mut Pager, task: &Task, machine: &mut Machine) {
-    let info = &task.info;
-    if info.kept == 0 {
-        pager.take_over(&task::frames(task), machine);
-        if pager.keep_on(machine).is_err() {
-            log::warn!("too few frames: after a death nothing of this would be known");
-        }
-        return;
-    }
-    let began = rt::tsc();
-    if info.kept == HANDED_OVER {
-        match pager.take_up(&task::frames(task), info.incarnation, machine) {
-            Ok(mapped) => log::debug!("incarnation {}: {mapped} frames are mapped", info.incarnation),
-            Err(broken) => panic!("what the incarnation before has handed over cannot be: {broken:x?}"),
-        }
-        return;
-    }
-    match pager.adopt((info.kept, &task::frames(task)), info.incarnation, machine) {
-        Ok(adopted) => log::debug!("incarnation {}: {adopted}, {} ticks", info.incarnation, rt::tsc() - began),
-        Err(broken) => panic!("what the incarnation before has left cannot be trusted: {broken:x?}"),
     }
 }
 

@@ -11,6 +11,7 @@ use heapless::Vec;
 use ipc_proto::call::notice;
 use ipc_proto::exit::{ExitMessage, Resume, ResumeFlags};
 use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Rights};
+use ipc_proto::layout::HANDED_OVER;
 use ipc_proto::manifest::{MAX_MODULES, MAX_VMS};
 use ipc_proto::memop::{Harvest, MemOp};
 use ipc_proto::refused::Refused;
@@ -58,6 +59,34 @@ impl Machine {
         let images = task.info.modules.iter().filter_map(|module| task.module(&module.name)).collect();
         let vm = task.info.vms.first().map(|vm| usize::from(*vm));
         Self { first_pfn: task.info.first_pfn, vm, alarm: Alarm::NONE, images, ticks: Ticks::default() }
+    }
+}
+
+/// Takes the frames over: all of them, or what the incarnation before knew of them. A pager that cannot go on stops before it
+/// answers anything.
+///
+/// # Panics
+/// When what the incarnation before has left makes no sense.
+pub fn begin(pager: &mut Pager, task: &Task, machine: &mut Machine) {
+    let info = &task.info;
+    if info.kept == 0 {
+        pager.take_over(&frames(task), machine);
+        if pager.keep_on(machine).is_err() {
+            log::warn!("too few frames: after a death nothing of this would be known");
+        }
+        return;
+    }
+    if info.kept == HANDED_OVER {
+        match pager.take_up(&frames(task), info.incarnation, machine) {
+            Ok(mapped) => log::debug!("incarnation {}: {mapped} frames are mapped", info.incarnation),
+            Err(broken) => panic!("what the incarnation before has handed over cannot be: {broken:x?}"),
+        }
+        return;
+    }
+    let began = rt::tsc();
+    match pager.adopt((info.kept, &frames(task)), info.incarnation, machine) {
+        Ok(adopted) => log::debug!("incarnation {}: {adopted}, {} ticks", info.incarnation, rt::tsc() - began),
+        Err(broken) => panic!("what the incarnation before has left cannot be trusted: {broken:x?}"),
     }
 }
 

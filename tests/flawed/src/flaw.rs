@@ -15,6 +15,8 @@ pub enum Flaw {
     Beside,
     /// It denies what is memory.
     Denies,
+    /// It stops at each step of the protocol in turn, one in each incarnation: [`crate::death`].
+    Dies,
 }
 
 /// Bit 13 of a grant's shape: the right to write.
@@ -22,8 +24,13 @@ const WRITE: u64 = 1 << 13;
 
 impl Flaw {
     /// Every flaw by its name.
-    pub const ALL: [(&str, Self); 4] =
-        [("stops", Self::Stops), ("read-only", Self::ReadOnly), ("beside", Self::Beside), ("denies", Self::Denies)];
+    pub const ALL: [(&str, Self); 5] = [
+        ("stops", Self::Stops),
+        ("read-only", Self::ReadOnly),
+        ("beside", Self::Beside),
+        ("denies", Self::Denies),
+        ("dies", Self::Dies),
+    ];
 
     /// The flaw of that name.
     pub fn by_name(name: &str) -> Option<Self> {
@@ -34,7 +41,7 @@ impl Flaw {
     pub fn spoil(self, [shape, gfn, rest @ ..]: Words) -> Words {
         let [pfn, mmu_seq, top_up, last] = rest;
         match self {
-            Self::Stops => panic!("here is the flaw"),
+            Self::Stops | Self::Dies => panic!("here is the flaw"),
             Self::ReadOnly => [shape & !WRITE, gfn, pfn, mmu_seq, top_up, last],
             Self::Beside => [shape, gfn + 1, pfn, mmu_seq, top_up, last],
             Self::Denies => FaultReply::Deny(DenyReason::Policy).to_words(TopUp::from_word(top_up)),

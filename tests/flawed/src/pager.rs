@@ -1,5 +1,6 @@
 //! The pager: the library of vmm-mm, and what a flaw makes of its answers.
 
+use crate::death::Death;
 use crate::flaw::Flaw;
 use rt::Task;
 use spin::Mutex;
@@ -18,8 +19,14 @@ pub fn main(task: Task) -> ! {
     let mut machine = Machine::of(&task);
     let mut pager = PAGER.lock();
     let policy = Chosen::by_name("demand").expect("vmm-mm has it");
-    pager.open(task.info.first_pfn, &task::frames(&task), task.info.guest_physical_bits, policy, &mut machine);
+    pager.prepare(task.info.first_pfn, task.info.guest_physical_bits, policy);
+    task::begin(&mut pager, &task, &mut machine);
+    pager.wake(&mut machine);
     let mut faults = 0;
+    if let Flaw::Dies = flaw {
+        let mut death = Death::of(task.info.incarnation, after);
+        task::serve(&mut pager, &mut machine, |message, pager, machine| death.comes(message, pager, machine));
+    }
     task::serve(&mut pager, &mut machine, |message, pager, machine| {
         let fault = message.fault()?;
         faults += 1;

@@ -47,6 +47,7 @@ pub const ALL: &[Promise] = &[
     Promise { name: "pipeline::what_is_prefaulted_is_not_faulted_for", check: pipeline::prefaulted },
     Promise { name: "pipeline::a_private_page_is_the_guests_alone", check: pipeline::private },
     Promise { name: "lives::a_guest_passes_every_check_over_many_lives_of_its_pager", check: lives::touched },
+    Promise { name: "lives::the_pager_dies_at_each_step_of_the_protocol", check: lives::steps },
     Promise { name: "swaps::a_pager_that_is_asked_to_begin_anew_loses_nothing", check: swaps::asked },
     Promise { name: "swaps::one_pager_makes_way_for_another_under_a_guest", check: swaps::whole },
     Promise { name: "pagers::a_guest_cannot_tell_the_pager_in_c_from_ours", check: pagers::in_c },

@@ -1,5 +1,6 @@
 //! Guests that are larger than their frames.
 
+use super::lives;
 use crate::status::Status;
 use crate::test::promise::{Bench, Length};
 use crate::test::trial::Trial;
@@ -7,14 +8,20 @@ use crate::test::trial::Trial;
 /// Ticks that taking a page back and bringing it again may take, with all that the fault needs besides.
 const TICKS_A_PAGE: u64 = 12_000;
 
-/// Linux fills and verifies its pattern in fewer frames than it has pages, and powers off; the summary says what it cost.
+/// Linux fills and verifies its pattern in fewer frames than it has pages, and powers off; the summary says what it cost. All
+/// the while its pager is killed at ticks that nobody chose, mostly over a page that goes or comes back.
 pub fn linux(bench: &Bench, name: &str) -> anyhow::Result<String> {
-    let trial = Trial::of("linux-overcommit").within(1800);
+    let (kills, within_us) = match bench.length {
+        Length::Short => (100, 200_000),
+        Length::Full => (1000, 100_000),
+    };
+    let trial = lives::killed("linux-overcommit", kills, (3000, within_us)).within(3600);
     let trial = match bench.length {
         Length::Short => trial.set("vm.memory=128 MiB").set("task.vmm-mm.memory=64 MiB"),
         Length::Full => trial,
     };
     let seen = trial.run(bench, name)?;
+    lives::was_killed(&seen, kills)?;
     seen.ends(Status::Done)?.shows("checksum pass 1 ok ")?.shows("checksum pass 2 ok ")?;
     seen.shows("init: all checks passed")?.ledger_matches()?;
     let figure = |key: &str| seen.figure(&format!("servers.vmm-mm.{key}"));
@@ -23,7 +30,9 @@ pub fn linux(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let packed = figure("compressions")?;
     seen.holds(bytes * 2 < packed * 4096, &format!("{packed} pages should need less than half, not {bytes} bytes"))?;
     let ticks = seen.figure("ticks")?;
-    Ok(format!("{evictions} evictions, {refaults} refaults, {bytes} compressed bytes of {packed} pages, {ticks} ticks"))
+    Ok(format!(
+        "{kills} lives, the last of {evictions} evictions, {refaults} refaults, {packed} pages packed; {ticks} ticks"
+    ))
 }
 
 /// What it costs to take a page back and to bring it again: a guest that does nothing else, beside one with frames enough.
