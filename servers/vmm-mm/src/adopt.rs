@@ -8,6 +8,7 @@
 //! The cost is that of going through the trees once: some instructions for each page that has content, whether it is mapped
 //! or not, some hundreds for each slot, and one system call for each run of frames.
 
+use crate::control::chosen;
 use crate::keep::{Keeper, Kept};
 use crate::machine::{Kernel, LogSwitch, Memory, WORDS};
 use crate::memslot::MemSlot;
@@ -205,6 +206,7 @@ impl Pager {
         if shared {
             self.count_shares(machine)?;
         }
+        self.set_again(machine);
         self.tell_kernel(incarnation, machine);
         let free = self.vms.iter().map(|vm| vm.pool.left()).sum();
         let given = frames - owned;
@@ -339,6 +341,22 @@ impl Pager {
             }
         }
         Ok(())
+    }
+
+    /// What was set at run time holds still.
+    fn set_again<M: Memory + Kernel>(&mut self, machine: &mut M) {
+        let Self { vms, backing, policy, .. } = self;
+        if let Some(words) = backing.keeper.policy(machine)
+            && let Ok(last) = chosen(words.as_str())
+        {
+            *policy = last;
+        }
+        for (number, vm) in vms.iter_mut().enumerate() {
+            for (register, value) in backing.keeper.memory_types(number, machine) {
+                // There is such a register.
+                let _ = vm.mtrrs.write(register, value);
+            }
+        }
     }
 
     /// What the kernel was told by the incarnation before may not be so any more.

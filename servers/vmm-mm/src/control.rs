@@ -84,6 +84,7 @@ impl Pager {
         let VmMemory { pool, slots, stats: counts, mtrrs, history, vcpus, watch, .. } = memory;
         if let SlotRequest::MemoryType(register, value) = request {
             mtrrs.write(register, value).map_err(|_| SlotRefused::UnknownRegister)?;
+            backing.keeper.set_memory_type(vm, register, value, machine);
         }
         let first_pfn = *first_pfn;
         let mut mmu = Mmu { vm, pool, first_pfn, mtrrs, counts, backing, watch, machine };
@@ -153,6 +154,7 @@ impl Pager {
                     return Err(SlotRefused::OutOfMemory);
                 }
                 self.policy = next;
+                self.backing.keeper.set_policy(&text, machine);
                 self.policy_changed(machine);
             }
         }
@@ -161,7 +163,7 @@ impl Pager {
 }
 
 /// The policy that the words name, with the options behind the name.
-fn chosen(words: &str) -> Result<Chosen, SlotRefused> {
+pub(crate) fn chosen(words: &str) -> Result<Chosen, SlotRefused> {
     let mut words = words.split_ascii_whitespace();
     let mut policy = words.next().and_then(Chosen::by_name).ok_or(SlotRefused::UnknownPolicy)?;
     for option in words {

@@ -14,6 +14,9 @@
 //! | 5 | checksum of 0 to 4 |
 //! | 6 | the first frame of records, plus one; its word 0 is the next one's |
 //! | 8 and on | by VM: whether it has been greeted |
+//! | 128 and on | what was set at run time: [`settings`] |
+
+mod settings;
 
 use crate::machine::{Memory, WORDS};
 use crate::memslot::MemSlot;

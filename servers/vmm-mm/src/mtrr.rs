@@ -26,6 +26,19 @@ const FIXED: [(u32, u64, u64); 11] = [
     (0x26e, 0xf_0000, 0x1000),
     (0x26f, 0xf_8000, 0x1000),
 ];
+/// Every register.
+pub const REGISTERS: [u32; 2 * VARIABLE + FIXED.len() + 1] = {
+    let (mut all, mut n) = ([DEF_TYPE; 2 * VARIABLE + FIXED.len() + 1], 0);
+    while n < 2 * VARIABLE {
+        all[n] = PHYSBASE0 + n as u32;
+        n += 1;
+    }
+    while n < 2 * VARIABLE + FIXED.len() {
+        (all[n], _, _) = FIXED[n - 2 * VARIABLE];
+        n += 1;
+    }
+    all
+};
 /// Where fixed ranges end.
 const FIXED_END: u64 = 0x10_0000;
 /// The address bits of base and mask.

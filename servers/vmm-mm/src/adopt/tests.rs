@@ -9,6 +9,7 @@ use crate::testing::{Death, FIRST_PFN, FakeMachine, slot};
 use ipc_proto::grant::{Gfn, Rights};
 use ipc_proto::lifecycle::{Features, Hello};
 use ipc_proto::slot::{SlotId, SlotReply, SlotRequest, Tracking};
+use ipc_proto::text::Text;
 use ipc_proto::version::PROTOCOL;
 use std::boxed::Box;
 use std::collections::BTreeMap;
@@ -231,6 +232,37 @@ fn shared_frames_outlive_the_pager() {
     steps.extend((0..16).map(|n| Step::Write(n, Fill::Noise(n as u32))));
     let deaths = dies_everywhere("share", 100, 1201, &steps);
     assert!(deaths > 9, "it died {deaths} times only");
+}
+
+/// The policy that was chosen last is the next incarnation's, whatever the pager dies over, and so are memory types.
+#[test]
+fn what_was_set_outlives_the_pager() {
+    let names = ["huge", "fault-around", "demand"];
+    for dies_after in 0.. {
+        let mut mortal = Mortal::new("demand", 100);
+        mortal.ask(SlotRequest::MemoryType(0x2ff, 0xc06), SlotRefused::Malformed);
+        mortal.ask(SlotRequest::MemoryType(0x26f, u64::MAX / 0xff), SlotRefused::Malformed);
+        mortal.ask(SlotRequest::MemoryType(0x203, 0xf_8000_0800), SlotRefused::Malformed);
+        mortal.guest.machine.dies_after = Some(dies_after);
+        let mut chosen = 0;
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            for name in names {
+                mortal.ask(SlotRequest::Policy(Text::cut(name)), SlotRefused::Malformed);
+                chosen += 1;
+            }
+        }));
+        let types = mortal.guest.pager.vms[0].mtrrs;
+        mortal.die();
+        assert_eq!(mortal.guest.pager.vms[0].mtrrs, types);
+        assert_ne!(types, crate::mtrr::Mtrrs::OFF);
+        let now = mortal.guest.pager.policy.name();
+        let last = names.get(chosen.max(1) - 1).filter(|_| chosen > 0).copied().unwrap_or("demand");
+        assert!(now == last || Some(&now) == names.get(chosen), "{now} after {chosen} were chosen");
+        if outcome.is_ok() {
+            assert!(dies_after > 100, "it died {dies_after} times only");
+            return;
+        }
+    }
 }
 
 /// What cannot be right is not gone on with.
