@@ -106,6 +106,11 @@ impl Desk {
             }
             begins(format_args!("{name}"));
         }
+        self.step(name, case);
+    }
+
+    /// Tries a case that stands on those before it: all of them, whichever is wanted.
+    pub fn step(&mut self, name: &str, case: impl FnOnce(&mut Self) -> Held) {
         self.cases += 1;
         rt::timer(rt::tsc() + PATIENCE);
         match case(self) {

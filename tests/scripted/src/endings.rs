@@ -2,9 +2,10 @@
 
 use crate::desk::{Access, Desk, PAGE, begins};
 use crate::order;
-use ipc_proto::call::{End, notice};
+use ipc_proto::call::{Call, Cause, Deed, End, notice};
 use ipc_proto::fault::{FaultReply, TopUp};
 use ipc_proto::grant::ClaimedGrant;
+use ipc_proto::layout::handle;
 use ipc_proto::refused::Refused;
 use rt::Received;
 
@@ -100,6 +101,27 @@ pub fn window_fetch(desk: &mut Desk) -> ! {
     desk.let_window(PAGE << 12, Access::Read);
     desk.let_window(PAGE << 12, Access::Fetch);
     server_has_stopped(desk)
+}
+
+/// Both tasks are supervisors. The server is over first, and says that the guest failed; the pager says that all is well.
+pub fn supervisors(desk: &mut Desk) -> ! {
+    begins(format_args!("supervisors::the_system_goes_on_with_one_left"));
+    desk.let_call(Call::PowerOff as u64, [u64::from(handle::MACHINE), End::GuestFailed as u64, 0, 0, 0, 0]);
+    match desk.received() {
+        Received::Notice(bits, _) if bits & notice::TASK_STOPPED != 0 => {
+            log::info!("case supervisors::the_system_goes_on_with_one_left ok");
+        }
+        other => log::info!("case supervisors::the_system_goes_on_with_one_left failed: {other:x?}"),
+    }
+    begins(format_args!("supervisors::a_task_that_is_over_is_stopped"));
+    match rt::supervise(1, Deed::Look, 0) {
+        Ok([1, cause, end, ..]) if (cause, end) == (Cause::Done as u64, End::GuestFailed as u64) => {
+            log::info!("case supervisors::a_task_that_is_over_is_stopped ok");
+        }
+        other => log::info!("case supervisors::a_task_that_is_over_is_stopped failed: {other:x?}"),
+    }
+    let _ = rt::power_off(End::Done);
+    desk.end()
 }
 
 fn server_has_stopped(desk: &mut Desk) -> ! {

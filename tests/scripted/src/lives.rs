@@ -181,7 +181,7 @@ fn refused(pager: usize, server: usize) -> Held {
     for ((holder, task, deed, image), why) in [
         ((machine, pager, 4, 0), Refused::UnknownVariant),
         ((machine, pager, u64::MAX, 0), Refused::UnknownVariant),
-        ((machine, 2, 0, 0), Refused::BadHandle),
+        ((machine, 11, 0, 0), Refused::BadHandle),
         ((machine, 256, 0, 0), Refused::BadHandle),
         ((handle::pager(0).into(), pager, 0, 0), Refused::BadHandle),
         ((0, pager, 0, 0), Refused::BadHandle),

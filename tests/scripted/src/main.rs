@@ -28,6 +28,8 @@ mod script;
 #[cfg(target_os = "none")]
 mod server;
 #[cfg(target_os = "none")]
+mod shadowed;
+#[cfg(target_os = "none")]
 mod windows;
 
 #[cfg(target_os = "none")]
@@ -38,7 +40,8 @@ fn main(task: rt::Task) -> ! {
     match task.entry().option("part") {
         Some("pager") => script::main(&task),
         Some("server") => server::main(&task),
-        other => panic!("no part {other:?}: there are pager and server"),
+        Some("shadow") => shadowed::shadow(&task),
+        other => panic!("no part {other:?}: there are pager, server and shadow"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is tried in one boot.
 
 use crate::desk::Desk;
-use crate::{endings, faults, grants, lives, logs, operations, windows};
+use crate::{endings, faults, grants, lives, logs, operations, shadowed, windows};
 use ipc_proto::fault::FaultReply;
 use ipc_proto::refused::DenyReason;
 
@@ -33,6 +33,8 @@ pub fn main(task: &rt::Task) -> ! {
         Some("window_mmio") => endings::window(&mut desk, &FaultReply::Mmio(0)),
         Some("window_fetch") => endings::window_fetch(&mut desk),
         Some("lives") => lives::first(&mut desk),
+        Some("shadowed") => shadowed::main(&mut desk),
+        Some("supervisors") => endings::supervisors(&mut desk),
         Some("deadline") => lives::busy(&mut desk),
         other => panic!("no script {other:?}"),
     }

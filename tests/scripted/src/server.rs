@@ -88,7 +88,7 @@ fn touch(state: &mut VcpuState, words: Words8, started: &mut bool, script: &str)
     (state.rip, state.gprs.rbx, state.gprs.rcx) = (words[1], words[2], words[3]);
     let write = if *started { StateMask::RIP } else { StateMask::all() & !StateMask::CODE };
     let resume = Resume { vcpu: 0, vm: 0, flags: ResumeFlags::empty(), write, event: None };
-    let next = if core::mem::replace(started, true) {
+    let mut next = if core::mem::replace(started, true) {
         let mut resume = resume.to_words();
         resume[1] = words[4];
         rt::reply_words(resume)
@@ -101,7 +101,11 @@ fn touch(state: &mut VcpuState, words: Words8, started: &mut bool, script: &str)
     if let Received::Notice(bits, _) = next.received()
         && bits & notice::TASK_STOPPED != 0
     {
-        stopped(script);
+        if script != "shadowed" {
+            stopped(script);
+        }
+        // The shadow has stopped, which is nothing to the guest.
+        next = rt::receive_words();
     }
     if next.exit().is_some() {
         let [head, first, second, ..] = next.words;

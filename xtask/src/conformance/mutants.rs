@@ -146,9 +146,9 @@ fn caught(args: &Args, subject: &Subject<'_>, iso: &Path) -> anyhow::Result<()> 
         ensure!(!said.is_empty() && failed.is_none(), "the whole kernel fails: {}", failed.unwrap_or_default());
         return Ok(());
     };
-    let tried = mutant.case == kernel::LEDGER || said.contains_key(&mutant.case);
+    let tried = [kernel::LEDGER, kernel::ENDS].contains(&mutant.case.as_str()) || said.contains_key(&mutant.case);
     ensure!(tried, "`{}` was not tried, so it caught nothing", mutant.case);
-    let failed = kernel::failure(&seen, &said, &mutant.case).is_some();
+    let failed = kernel::failure(subject.boot, &seen, &said, &mutant.case).is_some();
     ensure!(failed, "it survived: `{}` should have failed", mutant.case);
     Ok(())
 }
