@@ -21,6 +21,9 @@ const SWAPS: usize = 1000;
 const SWAPS_A_MOVE: usize = 25;
 /// Ticks for which that may stop the guest: those of 50 faults.
 const PAUSE: u64 = 17_500;
+/// How often another pager takes over, at full length, and after so many of them the guest has checked all.
+const REPLACED: usize = 100;
+const REPLACED_A_PASS: usize = 5;
 /// Where nothing of the guest's is.
 const BESIDE: u64 = 256 << 20;
 
@@ -32,7 +35,7 @@ fn drilled(policy: &str) -> Trial {
 
 /// Slots come, move and go; pages are taken back, logged, tracked; and no checksum is wrong.
 pub fn slots(bench: &Bench, name: &str) -> anyhow::Result<String> {
-    let mut guest = drilled("demand").start(bench, name)?;
+    let mut guest = drilled("demand").set("task.supervisor.options.check=true").start(bench, name)?;
     guest.shows("drill: round 1 ok", Duration::from_secs(600))?;
     beside(&guest)?;
     let faults = figure(&guest, "pf_fixed ")?;
@@ -48,8 +51,9 @@ pub fn slots(bench: &Bench, name: &str) -> anyhow::Result<String> {
     tracked(&mut guest)?;
     let copied = copied(&mut guest)?;
     let swapped = swapped(&mut guest, bench.length)?;
+    let replaced = replaced(&mut guest, bench.length)?;
     ends(guest)?;
-    Ok(format!("{taken_back} faults brought pages back, {written} dirty pages read, {copied}, {swapped}"))
+    Ok(format!("{taken_back} faults brought pages back, {written} dirty pages read, {copied}, {swapped}, {replaced}"))
 }
 
 /// Large pages are split by the dirty log and collapse behind it; a copy made meanwhile equals the original.
@@ -189,12 +193,31 @@ fn swapped(guest: &mut Live, length: Length) -> anyhow::Result<String> {
     Ok(format!("{swaps} swaps of the policy with {faults} faults, at most {longest} ticks each"))
 }
 
+/// The whole pager makes way for another, ours and the one in C in turn, and the guest goes on with its check.
+fn replaced(guest: &mut Live, length: Length) -> anyhow::Result<String> {
+    let swaps = match length {
+        Length::Short => REPLACED / 10,
+        Length::Full => REPLACED,
+    };
+    let mut longest = 0;
+    for n in 0..swaps {
+        let told = guest.done(if n % 2 == 0 { "swap pager-c" } else { "swap vmm-mm" })?;
+        longest = longest.max(number(&told, "paused ticks=")?);
+        if n % REPLACED_A_PASS == 0 {
+            a_whole_pass(guest)?;
+        }
+    }
+    a_whole_pass(guest)?;
+    Ok(format!("{swaps} swaps of the pager, at most {longest} ticks each"))
+}
+
 /// It is told to stop, and it never found a wrong word.
 fn ends(guest: Live) -> anyhow::Result<()> {
     guest.done("type stop")?;
     let seen = guest.end()?;
     seen.ends(Status::Done)?.shows("drill: told stop after ")?.shows("init: all checks passed")?.ledger_matches()?;
     seen.holds(!seen.shown().contains("FAILED"), "no check of the guest's should fail")?;
+    seen.holds(!seen.told().contains("do not agree"), "EPT and frame table should agree after each swap")?;
     Ok(())
 }
 
