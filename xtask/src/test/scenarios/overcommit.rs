@@ -12,7 +12,7 @@ const TICKS_A_PAGE: u64 = 12_000;
 /// the while its pager is killed at ticks that nobody chose, mostly over a page that goes or comes back.
 pub fn linux(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let (kills, within_us) = match bench.length {
-        Length::Short => (100, 200_000),
+        Length::Short => (30, 400_000),
         Length::Full => (1000, 100_000),
     };
     let trial = lives::killed("linux-overcommit", kills, (3000, within_us)).within(3600);

@@ -23,7 +23,7 @@ pub fn unknown_names(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let unknown = Trial::of("touch").on("bosch").run(bench, name)?;
     unknown.ends(Status::Usage)?.tells("bosch")?.tells("qemu-in-bochs")?;
     let unknown = Trial::of("touch").set("task.vmmm=none").run(bench, name)?;
-    unknown.ends(Status::Usage)?.tells("vmmm")?.tells("vmm-mm, vcpu")?;
+    unknown.ends(Status::Usage)?.tells("vmmm")?.tells("vmm-mm, supervisor, vcpu")?;
     let unknown = Trial::of("touch").set("pager=ada").run(bench, name)?;
     unknown.ends(Status::Usage)?.tells("ada")?.tells("rust, c")?;
     Ok(String::new())
@@ -34,7 +34,7 @@ pub fn mistakes(bench: &Bench, name: &str) -> anyhow::Result<String> {
     for (assignment, told) in [
         ("vm.memory=64 MB", ["boot/touch.toml", "vm.guest.memory", "MiB"]),
         ("vm.guest.memroy=1 GiB", ["boot/touch.toml", "vm.guest.memroy", "memory, tables"]),
-        ("vm.pager=vcpux", ["boot/touch.toml", "vm.guest.pager", "vmm-mm, vcpu"]),
+        ("vm.pager=vcpux", ["boot/touch.toml", "vm.guest.pager", "vmm-mm, supervisor, vcpu"]),
         ("log=loud", ["boot/touch.toml", "log", "error, warn, info, debug, trace"]),
     ] {
         let seen = Trial::of("touch").set(assignment).run(bench, name)?;
