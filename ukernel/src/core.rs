@@ -255,8 +255,7 @@ impl Core {
     #[inline(always)]
     pub fn prepare_delivery(&mut self, thread: u8) -> Message {
         self.enter_space(thread);
-        let thread = &mut self.threads[usize::from(thread)];
-        thread.messages += 1;
+        let thread = &self.threads[usize::from(thread)];
         Message { rip: thread.rip, rsp: thread.rsp, status: thread.answer.0, words: thread.answer.1 }
     }
 

@@ -198,7 +198,6 @@ fn answered_thread(core: &mut Core, caller: Caller, (id, asker): (u8, u8), words
         return None;
     }
     asking.state = State::Frame;
-    asking.messages += 1;
     let message = Message { rip: asking.rip, rsp: asking.rsp, status: 0, words: [0; 6] };
     receives(core.threads.get_mut(usize::from(id))?, caller);
     core.round_trips += 1;

@@ -31,6 +31,7 @@ impl Core {
         if thread.state == State::Receiving {
             thread.state = State::Frame;
             thread.serving = from;
+            thread.messages += 1;
             if let Context::Thread(caller) = from {
                 self.carry(caller, to);
             }
@@ -71,6 +72,7 @@ impl Core {
     /// The next message for `thread`, which is ready to receive.
     pub fn next_message(&mut self, id: u8) -> Option<Next> {
         let thread = &mut self.threads[usize::from(id)];
+        thread.messages += u64::from(thread.has_mail());
         if thread.notices != 0 {
             let notices = core::mem::take(&mut thread.notices);
             thread.state = State::Frame;

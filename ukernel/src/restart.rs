@@ -104,12 +104,11 @@ impl Core {
             let runs = matches!(state, State::Frame | State::Answered);
             match life.busy {
                 _ if life.patience == 0 || !runs => life.busy = None,
-                Some((since, number)) if number == *messages => {
-                    if now - since >= life.patience {
-                        let (cause, busy) = ((Cause::Deadline, life.patience), now - since);
-                        self.has_stopped(id as u8, cause, format_args!("busy with one message for {busy} ticks"));
-                    }
+                Some((since, number)) if number == *messages && now - since >= life.patience => {
+                    let (cause, busy) = ((Cause::Deadline, life.patience), now - since);
+                    self.has_stopped(id as u8, cause, format_args!("busy with one message for {busy} ticks"));
                 }
+                Some((_, number)) if number == *messages => {}
                 Some(_) | None => life.busy = Some((now, *messages)),
             }
         }

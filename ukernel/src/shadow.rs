@@ -49,6 +49,7 @@ impl Core {
         if let After::Again(_) = after {
         } else if thread.state == State::Receiving {
             thread.state = State::Answered;
+            thread.messages += 1;
             thread.answer = (Received::Fault as u64, fault);
             vm.shown.lock().asked = Some((fault, said(words)));
             self.make_ready(Context::Thread(shadow));

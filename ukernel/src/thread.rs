@@ -72,7 +72,7 @@ pub struct Thread {
     pub askers: Contexts,
     /// Notifications that it has not received.
     pub notices: u64,
-    /// How many messages it has received, answers to its own calls included.
+    /// How many messages it has received; what its own calls come back with is none.
     pub messages: u64,
     /// When it wants a notification of the timer.
     pub deadline: Option<u64>,
