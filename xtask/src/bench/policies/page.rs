@@ -2,6 +2,7 @@
 
 use crate::paths;
 use crate::progress::say;
+use crate::summary::grouped;
 use anyhow::Context;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -41,16 +42,7 @@ pub fn table(cells: &[Value]) -> String {
 
 /// A number with its thousands apart; a dash where there is none.
 fn figure(value: &Value) -> String {
-    let Some(number) = value.as_u64() else { return "–".to_owned() };
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    value.as_u64().map_or_else(|| "–".to_owned(), grouped)
 }
 
 /// Who is best at what, a line for each workload.
