@@ -2,9 +2,9 @@
 //!
 //! Read the modules in the order of a run: `row` says what there is to measure and what is promised; `lap` boots a
 //! system on Bochs, where counts repeat exactly; `trace` reads what Bochs's debugger wrote down of one fault, and
-//! `stage` says whose each instruction is; `guest` makes the K rows of that, `growth` the N rows, `linux` K11, `size` the kernel's size, `host` the L rows; `table`
-//! and `page` show them to people. `record` keeps exact counts in the tree. `policies` is a table of
-//! its own.
+//! `stage` says whose each instruction is; `guest` makes the K rows of that, `growth` the N rows, `linux` K11 and K11f,
+//! `size` the kernel's size, `host` the L rows; `table` and `page` show them to people. `record` keeps exact counts in the
+//! tree. `policies` is a table of its own.
 
 mod growth;
 mod guest;
@@ -101,7 +101,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         measured.extend(step("N rows, how cost grows", || growth::measure(args.toolchain))?);
     }
     if group(Group::Linux) {
-        measured.extend(step("K11, Linux with and without", || linux::measure(args.toolchain))?);
+        measured.extend(step("K11 and K11f, Linux with and without", || linux::measure(args.toolchain))?);
     }
     if group(Group::Size) {
         measured.extend(step("the kernel's size", || size::measure(args.toolchain))?);

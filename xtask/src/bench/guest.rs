@@ -44,7 +44,7 @@ pub fn figures(toolchain: ToolchainChoice) -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-/// The K and G rows but K11.
+/// The K and G rows but those of Linux.
 ///
 /// # Errors
 /// What keeps them from being measured.

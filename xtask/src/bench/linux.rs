@@ -1,4 +1,5 @@
-//! K11: the same Linux kernel, initial file system and command line, on Faultline and on Bochs alone.
+//! K11: the same Linux kernel, initial file system and command line, on Faultline and on Bochs alone; K11f: under the policy
+//! that maps around a fault.
 //!
 //! With Faultline the ticks are the kernel's own: from its first instruction to the guest's power-off. Without, they
 //! are counted from the first instruction of the Linux kernel, where Bochs's debugger stops once, to the tick at which
@@ -12,7 +13,7 @@ use anyhow::Context;
 use std::path::Path;
 use std::time::Duration;
 
-/// What each of the two may take.
+/// What each of them may take.
 const LIMIT: Duration = Duration::from_secs(900);
 /// Where GRUB loads the kernel to and enters it: the `pref_address` of its header, 16 MiB.
 const ENTRY: u64 = 0x100_0000;
@@ -20,24 +21,35 @@ const ENTRY: u64 = 0x100_0000;
 /// without Faultline the machine is off before its serial port has sent them.
 const PASSED: &str = "checksum pass 2 ok";
 
-/// Runs both.
+/// Runs all three.
 ///
 /// # Errors
-/// What keeps either from being run, or from ending well.
+/// What keeps one of them from being run, or from ending well.
 pub fn measure(toolchain: ToolchainChoice) -> anyhow::Result<Vec<(&'static str, Measured)>> {
     for packages in [setup::need::IMAGE, setup::need::BOCHS] {
         setup::packages(packages)?;
     }
-    let built = lap::build("linux", vec!["log=warn".to_owned()], toolchain)?;
-    let with = lap::run(&built, lap::GO_ON, LIMIT)?;
-    anyhow::ensure!(with.guest.contains(PASSED), "Linux on Faultline did not pass its checks:\n{}", with.guest);
-    let with = with.figures.kernel("ticks").context("the kernel did not say its ticks")?;
+    let (built, demand) = under("demand", toolchain)?;
+    let (_, around) = under("fault-around", toolchain)?;
     let without = bare(&built)?;
-    let how = format!(
-        "{with} ticks from Faultline's first instruction to the guest's power-off; {without} from the Linux kernel's \
-         first instruction to power-off without Faultline; one run each"
-    );
-    Ok(vec![("K11", Measured::of(with as f64 / without as f64, how))])
+    let ratio = |with: u64| {
+        let how = format!(
+            "{with} ticks from Faultline's first instruction to the guest's power-off; {without} from the Linux kernel's \
+             first instruction to power-off without Faultline; one run each"
+        );
+        Measured::of(with as f64 / without as f64, how)
+    };
+    Ok(vec![("K11", ratio(demand)), ("K11f", ratio(around))])
+}
+
+/// The system under a policy, and its ticks.
+fn under(policy: &str, toolchain: ToolchainChoice) -> anyhow::Result<(lap::Built, u64)> {
+    let sets = vec![format!("policy={policy}"), "log=warn".to_owned()];
+    let built = lap::build("linux", sets, toolchain)?;
+    let run = lap::run(&built, lap::GO_ON, LIMIT)?;
+    anyhow::ensure!(run.guest.contains(PASSED), "Linux on Faultline did not pass its checks:\n{}", run.guest);
+    let ticks = run.figures.kernel("ticks").context("the kernel did not say its ticks")?;
+    Ok((built, ticks))
 }
 
 /// Ticks without Faultline.

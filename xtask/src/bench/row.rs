@@ -157,6 +157,7 @@ pub const ALL: &[Promise] = &[
     row("K10", Group::Guest, "a fault that misses a fast check: no table", "of K3", ticks(2.5, 2.0), &[]),
     row("K10z", Group::Guest, "a fault that finds no zeroed frame", "of K3", (None, None), &[]),
     row("K11", Group::Linux, "Linux, boot to power-off, over bare Bochs", "of bare", ticks(1.10, 1.03), &[]),
+    row("K11f", Group::Linux, "the same, mapped around each fault", "of bare", ticks(1.10, 1.03), &[]),
     row("K12", Group::Guest, "map 2 MiB, against map 4 KiB", "of 4 KiB", at_most(1.3), &[]),
     row("N1", Group::Growth, "64 MiB to 16 GiB of address space, the dearest", "of the cheapest", FLAT, &[]),
     row("N2", Group::Growth, "4 to 509 slots, the dearest", "of the cheapest", FLAT, &[]),
