@@ -33,8 +33,10 @@ pub enum Order {
     Kill,
     /// It is stopped and started again with the image that it has.
     Restart,
-    /// It is stopped and started again with that image. It must have handed over.
+    /// It is stopped and started again with that image, on trial. It must have handed over.
     Swap(Name),
+    /// The image on trial has taken over: from now on it is started again when it stops, as the manifest has it.
+    Stay,
 }
 
 /// What has come of an [`Order`].

@@ -290,11 +290,10 @@ static struct answer hand_over(struct vm *vm, u64 number)
     struct slot *s = vm->slots[0], *end = s + SPACES * SLOTS;
     for (; !number && s < end; s++)
         if (s->pages && s->space == NORMAL && !show_all(vm, s)) return REFUSE(OUT_OF_MEMORY);
-    if (!number && !handed)
-        kernel(KEEP, (u64[6]){ HANDED_OVER });
     handed = true;
     for (s = vm->slots[0]; s < end; s++)
         if (s->pages && !number--) return ANSWER(TOLD_SLOT, s->id, s->space, s->base, s->pages, s->flags);
+    kernel(KEEP, (u64[6]){ HANDED_OVER });
     return ANSWER(TOLD_DONE);
 }
 

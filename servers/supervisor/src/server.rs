@@ -12,6 +12,8 @@ use supervisor::rule::{History, Verdict};
 
 /// The longest order or answer, in bytes.
 const LONGEST: usize = 64;
+/// How long an image may be on trial, in seconds.
+const TRIAL_S: u64 = 10;
 
 /// What is known of a task.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +26,9 @@ struct Ward {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Runs,
+    /// It was started with another image, and has not taken over: that it stops is the affair of who ordered it. The time at
+    /// which it is stopped if it still has not.
+    OnTrial(u64),
     /// It is started at that time.
     Waits(u64),
     Stopped,
@@ -86,12 +91,16 @@ impl Server {
     fn look_around(&mut self) {
         for task in 0..self.wards.len() {
             let Ok([stopped, cause, detail, ..]) = rt::supervise(task, Deed::Look, 0) else { continue };
-            if stopped == 0 || self.wards[task].fate != Fate::Runs {
+            let fate = self.wards[task].fate;
+            if stopped == 0 || matches!(fate, Fate::Waits(_) | Fate::Stopped) {
                 continue;
             }
             let cause = Cause::from_number(cause).unwrap_or(Cause::Trap);
             self.wards[task].fate = Fate::Stopped;
-            if serves(&self.manifest, task) {
+            if matches!(fate, Fate::OnTrial(_)) {
+                let name = &self.manifest.tasks[task].name;
+                log::warn!("{name} has stopped on trial: {} ({detail:#x})", cause.text());
+            } else if serves(&self.manifest, task) {
                 self.vm_is_over(task, cause);
             } else {
                 self.judge(task, cause, detail);
@@ -185,8 +194,11 @@ impl Server {
     fn time_came(&mut self) {
         let now = rt::tsc();
         for task in 0..self.wards.len() {
-            if matches!(self.wards[task].fate, Fate::Waits(time) if time <= now) {
-                self.start(task, None);
+            match self.wards[task].fate {
+                Fate::Waits(time) if time <= now => _ = self.start(task, None),
+                // It hangs, and so does who ordered it.
+                Fate::OnTrial(end) if end <= now => _ = rt::supervise(task, Deed::Stop, 0),
+                Fate::Waits(_) | Fate::OnTrial(_) | Fate::Runs | Fate::Stopped => {}
             }
         }
         if let Some(drill) = self.drill.as_mut().filter(|drill| drill.left > 0 && drill.due <= now) {
@@ -209,7 +221,7 @@ impl Server {
     /// Asks for the next time at which something is due.
     fn arm(&self) {
         let waits = self.wards.iter().filter_map(|ward| match ward.fate {
-            Fate::Waits(time) => Some(time),
+            Fate::Waits(time) | Fate::OnTrial(time) => Some(time),
             Fate::Runs | Fate::Stopped => None,
         });
         let kill = self.drill.as_ref().filter(|drill| drill.left > 0).map(|drill| drill.due);
@@ -227,6 +239,12 @@ impl Server {
         let (Ok(order), Some((task, entry))) = (wire::decode(bytes), pager) else { return Supervised::Malformed };
         let image = match &order {
             Order::Kill | Order::Restart => None,
+            Order::Stay => {
+                if matches!(self.wards[task].fate, Fate::OnTrial(_)) {
+                    self.wards[task].fate = Fate::Runs;
+                }
+                return Supervised::Done;
+            }
             Order::Swap(name) => {
                 let mut images = [&entry.image].into_iter().chain(&entry.spares);
                 let Some(image) = images.position(|image| image == name) else { return Supervised::UnknownImage };
@@ -240,6 +258,13 @@ impl Server {
             self.look_around();
             return Supervised::Done;
         }
-        if self.start(task, image) { Supervised::Done } else { Supervised::NotStarted }
+        if !self.start(task, image) {
+            return Supervised::NotStarted;
+        }
+        if image.is_some() {
+            self.wards[task].fate = Fate::OnTrial(rt::tsc() + TRIAL_S * self.tsc_hz);
+            self.arm();
+        }
+        Supervised::Done
     }
 }

@@ -66,7 +66,12 @@ impl Pager {
         };
         let all = [Space::Normal, Space::Smm].into_iter();
         let mut all = all.flat_map(|space| slots.iter(space).map(move |slot| told(space, slot)));
-        Ok(all.nth(usize::from(number)).map_or(SlotReply::Done, SlotReply::Slot))
+        let next = all.nth(usize::from(number));
+        if next.is_none() {
+            // Whoever asks knows all slots now. A death before this is one like any other: what is kept is still true.
+            machine.keep(HANDED_OVER);
+        }
+        Ok(next.map_or(SlotReply::Done, SlotReply::Slot))
     }
 
     fn stop_with_everything_mapped<M: Memory + Kernel>(
@@ -90,7 +95,6 @@ impl Pager {
             slots.set_state(Space::Normal, id, State::Invalid)?;
         }
         self.backing.standstill = Standstill::HandedOver;
-        machine.keep(HANDED_OVER);
         Ok(())
     }
 

@@ -17,6 +17,10 @@ pub enum Flaw {
     Denies,
     /// It stops at each step of the protocol in turn, one in each incarnation: [`crate::death`].
     Dies,
+    /// It stops at each step of a hand-over: [`crate::passing`].
+    DiesHandingOver,
+    /// It stops while it takes pages back.
+    DiesReclaiming,
 }
 
 /// Bit 13 of a grant's shape: the right to write.
@@ -24,12 +28,14 @@ const WRITE: u64 = 1 << 13;
 
 impl Flaw {
     /// Every flaw by its name.
-    pub const ALL: [(&str, Self); 5] = [
+    pub const ALL: [(&str, Self); 7] = [
         ("stops", Self::Stops),
         ("read-only", Self::ReadOnly),
         ("beside", Self::Beside),
         ("denies", Self::Denies),
         ("dies", Self::Dies),
+        ("dies-handing-over", Self::DiesHandingOver),
+        ("dies-reclaiming", Self::DiesReclaiming),
     ];
 
     /// The flaw of that name.
@@ -41,7 +47,9 @@ impl Flaw {
     pub fn spoil(self, [shape, gfn, rest @ ..]: Words) -> Words {
         let [pfn, mmu_seq, top_up, last] = rest;
         match self {
-            Self::Stops | Self::Dies => panic!("here is the flaw"),
+            Self::Stops | Self::Dies | Self::DiesHandingOver | Self::DiesReclaiming => {
+                panic!("here is the flaw")
+            }
             Self::ReadOnly => [shape & !WRITE, gfn, pfn, mmu_seq, top_up, last],
             Self::Beside => [shape, gfn + 1, pfn, mmu_seq, top_up, last],
             Self::Denies => FaultReply::Deny(DenyReason::Policy).to_words(TopUp::from_word(top_up)),

@@ -2,6 +2,7 @@
 
 use crate::death::Death;
 use crate::flaw::Flaw;
+use crate::passing::{HAND_OVER, Passing, RECLAIM};
 use rt::Task;
 use spin::Mutex;
 use vmm_mm::policy::Chosen;
@@ -18,18 +19,28 @@ pub fn main(task: Task) -> ! {
     let after = task.entry().option("after").and_then(|text| text.parse().ok()).unwrap_or(0u64);
     let mut machine = Machine::of(&task);
     let mut pager = PAGER.lock();
-    let policy = Chosen::by_name("demand").expect("vmm-mm has it");
+    let policy = Chosen::by_name(task.entry().option("policy").unwrap_or("demand")).expect("vmm-mm has it");
     pager.prepare(task.info.first_pfn, task.info.guest_physical_bits, policy);
     task::begin(&mut pager, &task, &mut machine);
     pager.wake(&mut machine);
-    let mut faults = 0;
-    if let Flaw::Dies = flaw {
-        let mut death = Death::of(task.info.incarnation, after);
-        task::serve(&mut pager, &mut machine, |message, pager, machine| death.comes(message, pager, machine));
+    let (incarnation, kept) = (task.info.incarnation, task.info.kept);
+    match flaw {
+        Flaw::Dies => {
+            let mut death = Death::of(incarnation, after);
+            task::serve(&mut pager, &mut machine, |message, pager, machine| death.comes(message, pager, machine))
+        }
+        Flaw::DiesHandingOver | Flaw::DiesReclaiming => {
+            let steps = if let Flaw::DiesReclaiming = flaw { RECLAIM } else { HAND_OVER };
+            let mut passing = Passing::of(steps, incarnation, kept, after);
+            task::serve(&mut pager, &mut machine, |message, pager, machine| passing.comes(message, pager, machine))
+        }
+        Flaw::Stops | Flaw::ReadOnly | Flaw::Beside | Flaw::Denies => {
+            let mut faults = 0;
+            task::serve(&mut pager, &mut machine, |message, pager, machine| {
+                let fault = message.fault()?;
+                faults += 1;
+                (faults > after).then(|| flaw.spoil(pager.answer(&fault, machine)))
+            })
+        }
     }
-    task::serve(&mut pager, &mut machine, |message, pager, machine| {
-        let fault = message.fault()?;
-        faults += 1;
-        (faults > after).then(|| flaw.spoil(pager.answer(&fault, machine)))
-    })
 }

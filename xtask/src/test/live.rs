@@ -151,7 +151,7 @@ impl Live {
         })
     }
 
-    fn told(&self) -> anyhow::Result<String> {
+    pub fn told(&self) -> anyhow::Result<String> {
         text(&self.err)
     }
 }

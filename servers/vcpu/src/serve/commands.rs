@@ -6,7 +6,7 @@ use super::lives::{self, Images};
 use super::pager::{Asked, Pager, PagerError};
 use super::rows::Rows;
 use super::shadow;
-use super::swap;
+use super::swap::Swap;
 use super::window::{NotTracked, Ram};
 use super::wrong::{Verdict, Wrong};
 use heapless::{Deque, Vec};
@@ -38,6 +38,8 @@ pub struct Commands {
     images: Images,
     /// The pager's image, if it was swapped.
     image: Option<Name>,
+    /// The policy, if it was chosen here.
+    policy: Option<Text>,
     pub(super) tsc_hz: u64,
 }
 
@@ -55,6 +57,7 @@ impl Commands {
             keys: Deque::new(),
             images: Images::of(task, vm),
             image: None,
+            policy: None,
             tsc_hz: task.info.tsc_hz,
         }
     }
@@ -145,7 +148,8 @@ impl Commands {
             Request::Swap(image) => {
                 let image = self.images.find(image)?;
                 let before = self.image.as_ref().or(self.images.first()).cloned().unwrap_or_default();
-                let swapped = swap::swap(self.vm, (&before, &image), &self.images, memory)?;
+                let (vm, images, policy) = (self.vm, &self.images, self.policy);
+                let swapped = Swap { vm, before: &before, name: &image, images, memory, policy }.perform()?;
                 say(line, format_args!(" {image}: {swapped}"));
                 self.image = Some(image);
             }
@@ -161,10 +165,13 @@ impl Commands {
     }
 
     /// Another policy answers faults from now on. The guest stands still until the pager has said so, and no longer.
-    fn set_policy(&self, text: Text, line: &mut Line) -> Verdict {
+    fn set_policy(&mut self, text: Text, line: &mut Line) -> Verdict {
         let start = rt::tsc();
         match self.pager.request(&SlotRequest::Policy(text)) {
-            Ok(()) => say(line, format_args!(" swapped in {} ticks", rt::tsc() - start)),
+            Ok(()) => {
+                say(line, format_args!(" swapped in {} ticks", rt::tsc() - start));
+                self.policy = Some(text);
+            }
             Err(why) => {
                 if matches!(why, PagerError::Refused(_, SlotRefused::UnknownPolicy)) {
                     self.tell(Topic::Policy, line)?;

@@ -67,8 +67,8 @@ enum Died {
     Yes,
 }
 
-/// What the reply to a request means that the incarnation before may have done.
-fn done_before(request: &SlotRequest, reply: SlotReply) -> SlotReply {
+/// What the reply to a request means that may have been done before.
+pub fn done_before(request: &SlotRequest, reply: SlotReply) -> SlotReply {
     match (request, reply) {
         (SlotRequest::Create(_), SlotReply::Refused(SlotRefused::Exists))
         | (SlotRequest::Delete(..), SlotReply::Refused(SlotRefused::NoSuchSlot)) => SlotReply::Done,
@@ -165,7 +165,7 @@ impl Pager {
     }
 
     /// A pager that has died over a request is asked again when it is there again; what it was asked may have been done already.
-    fn ask_until_answered(&self, request: &SlotRequest) -> Result<SlotReply, PagerError> {
+    pub fn ask_until_answered(&self, request: &SlotRequest) -> Result<SlotReply, PagerError> {
         let mut died = Died::No;
         let until = rt::tsc().saturating_add(PATIENCE.load(Relaxed));
         loop {

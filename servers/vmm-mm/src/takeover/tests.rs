@@ -1,5 +1,7 @@
 //! One pager hands over and another one goes on, by whatever policies they are: the guest cannot tell.
 
+mod deaths;
+
 use super::*;
 use crate::backing::guest::{Fill, Guest};
 use crate::policy::Chosen;

@@ -252,6 +252,7 @@ impl Kernel for FakeMachine {
     }
 
     fn donate(&mut self, _: usize, first: u64, count: u64) -> Result<(), Refused> {
+        self.lives();
         (first..first + count).for_each(|pfn| {
             self.owned.remove(&pfn);
         });
@@ -273,6 +274,7 @@ impl Kernel for FakeMachine {
     }
 
     fn keep(&mut self, pfn: u64) {
+        self.lives();
         self.kept = pfn;
     }
 
@@ -357,6 +359,7 @@ impl Kernel for FakeMachine {
     }
 
     fn ready(&mut self, _: usize, token: u64) -> Result<(), Refused> {
+        self.lives();
         self.ready.push(token);
         Ok(())
     }

@@ -35,7 +35,10 @@ fn handed(kit: &mut Kit) -> anyhow::Result<Vec<Slot>> {
     let mut slots = Vec::new();
     loop {
         match kit.request(0, &SlotRequest::HandOver(slots.len() as u16))? {
-            SlotReply::Slot(slot) if slots.len() < 64 => slots.push(slot),
+            SlotReply::Slot(slot) if slots.len() < 64 => {
+                ensure!(kit.kernel.kept() != HANDED_OVER, "P46: it has said so before each slot was told");
+                slots.push(slot);
+            }
             SlotReply::Done => return Ok(slots),
             other => bail!("P46: HandOver({}): {other:?}", slots.len()),
         }

@@ -1,5 +1,6 @@
 //! Pagers that are replaced, or started again, because somebody asked for it while the guest was at work.
 
+use super::lives;
 use super::pipeline::{HERE, Puppet, hash_of};
 use crate::test::promise::{Bench, Length};
 use crate::test::trial::Trial;
@@ -41,8 +42,102 @@ fn figure(told: &str, name: &str) -> anyhow::Result<u64> {
     digits[..end].parse().with_context(|| format!("there should be a number behind `{name}` in\n{told}"))
 }
 
-/// Pages that the guest has written.
+/// A guest with half of its pages written, and some that it has never touched behind them.
+fn filled(trial: Trial, bench: &Bench, name: &str) -> anyhow::Result<Puppet> {
+    let mut guest = Puppet::start(trial, bench, name)?;
+    guest.done(&format!("slot create 20 {HERE:#x} {}", PAGES + FRESH))?;
+    guest.fill(HERE, (PAGES / 2, 2), (5, 3))?;
+    Ok(guest)
+}
+
+/// What it finds there, and in the first `fresh` pages behind.
+fn right(fresh: u64) -> String {
+    hash_of((0..PAGES + fresh).map(|page| if page % 2 == 0 && page < PAGES { 5 + page / 2 * 3 } else { 0 }))
+}
+
+/// Has the pager replaced while the guest reads everything, and a little more each time: whether it was, and what was told. The
+/// guest's memory is as it was.
+fn swapped(guest: &mut Puppet, image: &str, time: u64) -> anyhow::Result<(bool, String)> {
+    let fresh = (time * 5).min(FRESH);
+    let told = guest.0.ctl(&format!("swap {image}"))?;
+    guest.done(&format!("type hash {HERE:#x} {} 1", PAGES + fresh))?;
+    let hash = guest.hashed()?;
+    ensure!(hash == right(fresh), "with `{image}` asked for the guest's memory should be as it was: {told:?}");
+    Ok((told.status.success(), told.lines + &told.error))
+}
+
+/// The pager dies at each step of a hand-over in turn, the old one and the new one: the swap is done, or the one before goes on
+/// and it is said why; the guest's memory is right each time, and EPT and frame table agree.
+pub fn dies(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    const STEPS: [(&str, usize); 8] =
+        [("Asked", 1), ("Read", 2), ("Told", 1), ("Handed", 1), ("Begun", 1), ("Word", 1), ("Taken", 1), ("First", 1)];
+    let sets =
+        ["task.vmm-mm.image=flawed", "task.vmm-mm.options={flaw=\"dies-handing-over\"}", "task.vmm-mm.restart=20"];
+    let trial = sets.iter().fold(Trial::of("swap"), |trial, set| trial.set(set));
+    let mut guest = filled(trial, bench, name)?;
+    let (mut done, mut refused) = (0, 0);
+    for time in 0..13 {
+        let (swapped, told) = swapped(&mut guest, "flawed", time)?;
+        ensure!(swapped == told.contains("paused ticks="), "it should be told what came of it:\n{told}");
+        done += u32::from(swapped);
+        refused += u32::from(!swapped);
+    }
+    let seen = guest.end()?;
+    seen.holds(!seen.told().contains("do not agree"), "EPT and frame table should agree after each death")?;
+    for (step, least) in STEPS {
+        let times = seen.told().matches(&format!("here is the flaw: {step}")).count();
+        seen.holds(times >= least, &format!("{step}: it died {times} times there"))?;
+    }
+    seen.holds(done >= 5 && refused >= 4, &format!("{done} swaps were done, and {refused} not"))?;
+    Ok(format!("deaths at {} steps; {done} swaps were done, {refused} times the one before went on", STEPS.len()))
+}
+
+/// The pager is killed at ticks that nobody chose while it is replaced by its like, again and again.
+pub fn killed(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    let kills = match bench.length {
+        Length::Short => 60,
+        Length::Full => 600,
+    };
+    let mut guest = filled(lives::killed("swap", kills, (500, 20_000)).within(900), bench, name)?;
+    let (mut done, mut refused) = (0, 0);
+    while !guest.0.told()?.contains("drill: the last kill is done") {
+        let (swapped, _) = swapped(&mut guest, "vmm-mm", done + refused)?;
+        done += u64::from(swapped);
+        refused += u64::from(!swapped);
+    }
+    let seen = guest.end()?;
+    seen.holds(!seen.told().contains("do not agree"), "EPT and frame table should agree after each kill")?;
+    let met = seen.told().matches("has stopped on trial: it was killed").count();
+    seen.holds(met >= 5 && done > 0, &format!("{met} kills met a swap, and {done} swaps were done all the same"))?;
+    Ok(format!("{kills} kills, {met} of them behind a hand-over: {done} swaps were done all the same, {refused} not"))
+}
+
+/// What ends at once, or answers as no pager does, gives way to the one before; what was set stays set.
+pub fn refused(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    let sets = ["task.vmm-mm.spares=[\"vcpu\", \"supervisor\", \"pager-c\"]", "task.vmm-mm.restart=0"];
+    let trial = sets.iter().fold(Trial::of("swap"), |trial, set| trial.set(set));
+    let mut guest = filled(trial, bench, name)?;
+    guest.done("policy fault-around window=4")?;
+    for (image, why) in [("vcpu", "cannot be reached"), ("supervisor", "makes no sense")] {
+        let (done, told) = swapped(&mut guest, image, 0)?;
+        ensure!(!done && told.contains(why), "{image} should not be taken, as it {why}:\n{told}");
+        let policy = guest.done("policy")?;
+        ensure!(policy.trim_start().starts_with("fault-around"), "the policy that was chosen should hold:\n{policy}");
+    }
+    for image in ["pager-c", "vmm-mm"] {
+        let (done, told) = swapped(&mut guest, image, 0)?;
+        ensure!(done, "{told}");
+    }
+    let policy = guest.done("policy")?;
+    ensure!(policy.trim_start().starts_with("fault-around"), "it should outlive another pager:\n{policy}");
+    let seen = guest.end()?;
+    seen.holds(!seen.told().contains("do not agree"), "EPT and frame table should agree after each")?;
+    Ok("2 images gave way to the one before".to_owned())
+}
+
+/// Pages that the guest has written, and that it touches later.
 const PAGES: u64 = 3000;
+const FRESH: u64 = 400;
 
 /// A pager that is asked to die, to begin anew, or to make way for its like, loses nothing; what cannot be done is refused
 /// with what could.
