@@ -13,6 +13,8 @@ bitflags! {
         const DIRTY_LOG = 1;
         /// Grants may be larger than 4 KiB.
         const LARGE_PAGES = 2;
+        /// It makes way for another pager, and goes on behind one.
+        const HAND_OVER = 4;
     }
 }
 

@@ -7,6 +7,8 @@
 use ipc_proto::exit::{ExitMessage, Resume};
 use ipc_proto::fault::{ClaimedReply, Fault, FaultReply, TopUp};
 use ipc_proto::host::{FromPager, ToPager};
+use ipc_proto::layout::BootInfo;
+use ipc_proto::manifest::Manifest;
 use ipc_proto::slot::{SlotReply, SlotRequest};
 use ipc_proto::wire;
 use ipc_proto::words::Words;
@@ -121,6 +123,17 @@ fn slot_requests() {
 #[test]
 fn slot_replies() {
     check::<SlotReply>("slot_reply.json", 5, |_| None, |_| None);
+}
+
+/// What a task finds at its start, and what `info` and `manifest` of the host transport's first frame have in them.
+#[test]
+fn boot_information() {
+    check::<BootInfo>("boot_info.json", 3, |_| None, |_| None);
+}
+
+#[test]
+fn manifests() {
+    with_room(|| check::<Manifest>("manifest.json", 2, |_| None, |_| None));
 }
 
 /// Messages that hold whole pages are moved about on the stack, again and again without optimization.

@@ -359,7 +359,7 @@ struct answer pager_request(u16 number, const struct request *r)
     if (!vm->greeted) return REFUSE(NO_HELLO);
     struct slot *s = slot_named(vm, f[SPACE], f[ID]);
     switch (r->variant) {
-    case HELLO: return ANSWER(TOLD_HELLO, MAJOR, MINOR, FEATURE_DIRTY_LOG);
+    case HELLO: return ANSWER(TOLD_HELLO, MAJOR, MINOR, FEATURE_DIRTY_LOG | FEATURE_HAND_OVER);
     case CREATE: return create(vm, r);
     case DELETE: case MOVE: case SET_FLAGS: return s ? change(vm, s, r) : REFUSE(NO_SUCH_SLOT);
     case DIRTY_LOG: return s ? dirty_log(vm, s, f[ADDRESS]) : REFUSE(NO_SUCH_SLOT);

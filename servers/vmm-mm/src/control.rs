@@ -173,12 +173,15 @@ pub(crate) fn chosen(words: &str) -> Result<Chosen, SlotRefused> {
     Ok(policy)
 }
 
+/// What this pager can do beyond what every pager must.
+const FEATURES: Features = Features::DIRTY_LOG.union(Features::LARGE_PAGES).union(Features::HAND_OVER);
+
 fn greet(memory: &mut VmMemory, hello: Hello) -> SlotReply {
     if !PROTOCOL.understands(hello.version) {
         return SlotReply::Refused(SlotRefused::Version);
     }
     memory.greeted = Greeted::Yes;
-    SlotReply::Hello(Hello { version: PROTOCOL, features: Features::DIRTY_LOG | Features::LARGE_PAGES })
+    SlotReply::Hello(Hello { version: PROTOCOL, features: FEATURES })
 }
 
 #[cfg(test)]

@@ -107,8 +107,8 @@ pub struct Pool {
     zeroed: u32,
     /// One behind the region's last frame.
     end: u32,
-    /// How many frames there are in all.
-    total: u32,
+    /// How many frames there are in all; a VM that is another pager's has none.
+    pub(crate) total: u32,
     /// How far the pfn of the frame with index 0 is above a multiple of 512.
     phase: u32,
     /// The first large page that was given back, its number; 0 for none.

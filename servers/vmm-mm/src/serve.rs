@@ -248,7 +248,7 @@ impl Pager {
 
     fn decide<M: Memory + Kernel>(&mut self, fault: &Fault, advice: Advice, machine: &mut M) -> FaultReply {
         let Self { vms, policy, backing, first_pfn, .. } = self;
-        let Some(vm) = vms.get_mut(usize::from(fault.vm)) else {
+        let Some(vm) = vms.get_mut(usize::from(fault.vm)).filter(|vm| vm.pool.total != 0) else {
             return FaultReply::Deny(internal(fault.vm, fault.vcpu));
         };
         let VmMemory { pool, slots, vcpus, stats: counts, mtrrs, history, watch, .. } = vm;
