@@ -1,6 +1,7 @@
 //! Every case, and what cases share.
 
 mod answering;
+mod authors;
 mod changes;
 mod dirty;
 mod faults;
@@ -39,6 +40,7 @@ pub fn all() -> Vec<Case> {
         limits::CASES,
         life::CASES,
         handover::CASES,
+        authors::CASES,
         random::CASES,
     ]
     .concat()

@@ -11,7 +11,7 @@ use ipc_proto::call::Received;
 use ipc_proto::fault::Fault;
 use ipc_proto::host::Boot;
 use ipc_proto::layout::{BootInfo, HANDED_OVER};
-use ipc_proto::manifest::{Manifest, Task};
+use ipc_proto::manifest::{MAX_VMS, Manifest, Task};
 use ipc_proto::refused::Refused;
 use ipc_proto::wire;
 use ipc_proto::words::Words;
@@ -35,8 +35,13 @@ pub fn serve(flaw: Option<Flaw>) -> anyhow::Result<()> {
     let info: BootInfo = wire::decode(&info).map_err(|error| anyhow::anyhow!("the boot information: {error:?}"))?;
     let manifest: Manifest = wire::decode(&manifest).map_err(|error| anyhow::anyhow!("the manifest: {error:?}"))?;
     let mut machine = Machine::new(port, frames.as_str(), info.first_pfn, flaw)?;
+    machine.incarnation = info.incarnation;
+    if flaw == Some(Flaw::Broods) && info.incarnation != 0 {
+        flawed::sleep();
+    }
     let task = manifest.tasks.get(usize::from(info.task)).context("the manifest has no such task")?;
-    let name = if flaw == Some(Flaw::LargeInSecret) { "huge" } else { task.option("policy").unwrap_or("demand") };
+    let huge = matches!(flaw, Some(Flaw::LargeInSecret | Flaw::IgnoresFixedRanges));
+    let name = if huge { "huge" } else { task.option("policy").unwrap_or("demand") };
     let mut policy = Chosen::by_name(name).with_context(|| format!("there is no policy {name}"))?;
     for option in &task.options {
         if let Some(key) = option.key.strip_prefix("policy.")
@@ -125,8 +130,13 @@ impl Server {
                 Some([reply.len() as u64, 0, 0, 0, 0, 0])
             }
             Some(Received::Notice) => {
+                let over = if machine.flaw == Some(Flaw::HoldsOn) { 0 } else { words[1] };
+                (0..MAX_VMS).filter(|vm| over >> vm & 1 != 0).for_each(|vm| pager.vm_ended(vm, machine));
                 self.timer_came();
                 self.machine.answers_notices().then_some([0; 6])
+            }
+            None if status == Refused::NotAsked as u64 => {
+                (self.machine.flaw == Some(Flaw::AnswersRefusals)).then_some(INTERNAL)
             }
             Some(Received::Exit) | None => Some(INTERNAL),
         };

@@ -37,6 +37,10 @@ pub enum Question {
     Call(u8, Vec<u8>),
     /// Notification bits.
     Notice(u64),
+    /// The notice that a VM is over.
+    Over(u8),
+    /// That nothing was to be answered.
+    NotAsked,
     /// A status that this version does not have.
     Unknown(u64),
 }
@@ -67,7 +71,8 @@ pub enum Reply {
 
 /// The kernel, and the pager that it asks.
 pub struct Kernel {
-    pager: Pager,
+    /// The pager.
+    pub pager: Pager,
     /// Frames and tables.
     pub ledger: Ledger,
     /// The pager's VMs.
@@ -80,6 +85,8 @@ pub struct Kernel {
     pub ready: Vec<u64>,
     /// Tokens under which a fault is pending.
     pub pending: Vec<u64>,
+    /// What every operation that changes something is refused with, whatever it is.
+    pub refuses: Option<Refused>,
     /// When a notice is due, by the monotonic clock; 0 for never.
     timer: u64,
     /// What the next incarnation is told.
@@ -106,8 +113,8 @@ impl Kernel {
         }
         let pager = Pager::start(command, setup.deadline)?;
         let (figures, lines, ready, pending) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut kernel =
-            Self { pager, ledger, vms, figures, lines, ready, pending, timer: 0, kept: 0, setup: setup.clone() };
+        let (timer, kept, refuses, setup) = (0, 0, None, setup.clone());
+        let mut kernel = Self { pager, ledger, vms, figures, lines, ready, pending, timer, kept, refuses, setup };
         kernel.greet(0)?;
         Ok(kernel)
     }
@@ -176,6 +183,11 @@ impl Kernel {
                 (Received::Call as u64, words, &bytes[..], Expected::Answer)
             }
             Question::Notice(bits) => (Received::Notice as u64, [*bits, 0, 0, 0, 0, 0], &[][..], Expected::Nothing),
+            Question::Over(vm) => {
+                let words = [notice::VM_ENDED, 1 << *vm, 0, 0, 0, 0];
+                (Received::Notice as u64, words, &[][..], Expected::Nothing)
+            }
+            Question::NotAsked => (Refused::NotAsked as u64, [0; 6], &[][..], Expected::Nothing),
             Question::Unknown(status) => (*status, [0; 6], &[][..], Expected::Answer),
         };
         let due = self.pager.due();
@@ -262,6 +274,9 @@ impl Kernel {
                 }
                 None => Err(Refused::UnknownToken),
             },
+            MemOp::Map | MemOp::Unmap | MemOp::Protect | MemOp::Harvest if self.refuses.is_some() => {
+                return Ok((self.refuses.map_or(0, |why| why as u64), [0; 6], Vec::new()));
+            }
             _ => memop::perform(&mut self.vms[held], &mut self.ledger, op, words),
         };
         match done {

@@ -213,6 +213,8 @@ impl Kit {
             (Origin::Vcpu, FaultKind::Violation) => Qualification::GVA_VALID.union(Qualification::GVA_TRANSLATED),
             _ => Qualification::empty(),
         };
+        // Without meaning but for a violation: there is something that must not be looked at.
+        let tried = if kind == FaultKind::Violation { tried } else { Rights::all() };
         let tried = Qualification::from_bits_retain(u32::from(tried.bits()) | allowed << 3);
         Fault {
             vcpu: who.vcpu,

@@ -24,6 +24,8 @@ pub struct Pager {
     unread: Vec<u8>,
     stderr: Option<JoinHandle<Vec<u8>>>,
     deadline: Duration,
+    /// An answer was due, and has not come.
+    pub silent: bool,
 }
 
 impl Pager {
@@ -44,7 +46,7 @@ impl Pager {
         let stderr = child.stderr.take().context("it has no standard error")?;
         let stderr = Some(std::thread::spawn(move || last_words(stderr)));
         let stdin = child.stdin.take();
-        Ok(Self { child, stdin, stdout, unread: Vec::new(), stderr, deadline })
+        Ok(Self { child, stdin, stdout, unread: Vec::new(), stderr, deadline, silent: false })
     }
 
     /// When an answer to what is sent now is due.
@@ -60,11 +62,20 @@ impl Pager {
     pub fn send(&mut self, message: &ToPager) -> anyhow::Result<()> {
         let mut buffer = vec![0; LENGTH + FRAME];
         let used = host::encode(message, &mut buffer).map_err(|error| anyhow::anyhow!("a frame of ours: {error:?}"))?;
-        let sent = self.stdin.as_mut().context("its standard input is closed")?.write_all(&buffer[..used]);
-        match sent {
-            Ok(()) => Ok(()),
-            Err(_) => bail!("{}", self.ended()),
+        let stdin = self.stdin.as_mut().context("its standard input is closed")?;
+        // A pipe may hand over a frame in pieces: the first does, in the midst of its length and of its bytes.
+        let cuts = if matches!(message, ToPager::Boot(_)) { [2, used / 2, used] } else { [used; 3] };
+        let mut from = 0;
+        for to in cuts {
+            if from != 0 && from != to {
+                std::thread::sleep(POLL);
+            }
+            if stdin.write_all(&buffer[from..to]).is_err() {
+                bail!("{}", self.ended());
+            }
+            from = to;
         }
+        Ok(())
     }
 
     /// The pager's next system call.
@@ -78,7 +89,10 @@ impl Pager {
             }
             match self.read_more(due)? {
                 More::Bytes => {}
-                More::TooLate => bail!("no answer within {:.1} s", self.deadline.as_secs_f32()),
+                More::TooLate => {
+                    self.silent = true;
+                    bail!("no answer within {:.1} s", self.deadline.as_secs_f32())
+                }
                 More::End if self.unread.is_empty() => bail!("{}", self.ended()),
                 More::End => bail!("in the middle of a frame {}", self.ended()),
             }

@@ -32,7 +32,7 @@ fn every_flaw_is_found_by_its_case_for_its_obligation() {
     let mut survivors = Vec::new();
     for flaw in Flaw::ALL {
         // Silence is waited for; everything else is quick.
-        let seconds = if matches!(flaw, Flaw::Silent | Flaw::Lingers) { 2 } else { 60 };
+        let seconds = if matches!(flaw, Flaw::Silent | Flaw::Lingers | Flaw::Broods) { 2 } else { 60 };
         let outcome = case(flaw.case()).outcome(&trial(&format!("--fault {}", flaw.name()), seconds));
         let found = outcome.failure.as_ref().is_some_and(|why| names(why, flaw.obligation()));
         if !found {

@@ -4,7 +4,7 @@ use super::{ram, with};
 use crate::case::Case;
 use crate::kernel::{Question, Reply};
 use crate::kit::{GUEST, Kit, WINDOW, Who};
-use crate::setup::VCPUS;
+use crate::setup::{VCPUS, VMS};
 use anyhow::{Context, ensure};
 use ipc_proto::call::notice;
 use ipc_proto::fault::{FaultKind, FaultReply, TopUp};
@@ -16,6 +16,7 @@ pub const CASES: &[Case] = &[
     Case { name: "start::it_receives_before_it_answers", checks: &["P1"], run: starts },
     Case { name: "answer::each_message_is_answered_once", checks: &["P2"], run: answers },
     Case { name: "answer::a_notice_is_not_answered", checks: &["P3"], run: notices },
+    Case { name: "answer::a_refusal_is_not_answered", checks: &["P3"], run: not_asked },
     Case { name: "answer::what_it_does_not_know_it_denies", checks: &["P4"], run: unknown },
     Case { name: "call::none_is_refused", checks: &["P38"], run: calls },
 ];
@@ -48,6 +49,16 @@ fn notices(kit: &mut Kit) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What it says then was not asked for either: it would be told so for ever.
+fn not_asked(kit: &mut Kit) -> anyhow::Result<()> {
+    with(kit, &[ram(1, 0x100, 64)])?;
+    for n in 0..3 {
+        kit.kernel.ask(&Question::NotAsked).context("P3: NotAsked")?;
+        kit.write(GUEST, 0x100, 8, n)?;
+    }
+    Ok(())
+}
+
 fn unknown(kit: &mut Kit) -> anyhow::Result<()> {
     with(kit, &[ram(1, 0x100, 64)])?;
     let denied = FaultReply::Deny(DenyReason::Internal).to_words(TopUp { first: 0, count: 0 });
@@ -64,6 +75,8 @@ fn unknown(kit: &mut Kit) -> anyhow::Result<()> {
         ("origin 255", head(48, 255, 0xff)),
         ("vCPU 4", head(0, u64::from(VCPUS), 0xffff)),
         ("vCPU 65535", head(0, 65535, 0xffff)),
+        ("VM 2", head(16, u64::from(VMS), 0xffff)),
+        ("VM 7", head(16, 7, 0xffff)),
         ("VM 8", head(16, 8, 0xffff)),
         ("VM 65535", head(16, 65535, 0xffff)),
     ];

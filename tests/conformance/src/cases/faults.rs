@@ -138,7 +138,10 @@ fn no_slot(kit: &mut Kit) -> anyhow::Result<()> {
     with(kit, &[ram(1, 0x100, 16), ram(2, limit - 16, 16)]).context("P9")?;
     kit.touch(GUEST, 0x110, READ)?;
     kit.touch(GUEST, 0xff, Rights::WRITE)?;
-    for gpa in [0, limit << 12, (limit << 12) + 0x123, 1 << 52, (1 << 63) + 8, u64::MAX, u64::MAX - 4095] {
+    // What differs from a slot's address in one high bit only is another address.
+    let aliases = (kit.setup.bits..64).map(|bit| 1 << bit | 0x100_010);
+    let others = [0, limit << 12, (limit << 12) + 0x123, 1 << 52, (1 << 63) + 8, u64::MAX, u64::MAX - 4095];
+    for gpa in others.into_iter().chain(aliases) {
         for tried in [READ, Rights::WRITE, Rights::EXECUTE] {
             let fault = kit.fault_at(GUEST, gpa, tried, FaultKind::Violation);
             let reply = kit.fault(&fault)?;

@@ -98,5 +98,26 @@ flaws! {
     HidesASlot = "hides-a-slot", "handover::the_ledger_tells_everything", "P46";
     RunsOn = "runs-on", "handover::a_pager_that_has_handed_over_stands_still", "P47";
     ForgetsWhatIsMapped = "forgets-what-is-mapped", "handover::the_next_pager_goes_on", "P48";
+    AnswersRefusals = "answers-refusals", "answer::a_refusal_is_not_answered", "P3";
+    ServesStrangers = "serves-strangers", "answer::what_it_does_not_know_it_denies", "P4";
+    CutsAddresses = "cuts-addresses", "fault::no_slot_is_emulated_up_to_the_last_address", "P9";
+    CutsNumbers = "cuts-numbers", "request::numbers_are_read_to_their_last_bit", "P24";
+    AnyText = "any-text", "request::a_text_is_utf8", "P23";
+    MissesNeighbours = "misses-neighbours", "dirty::neighbours_are_noted_one_by_one", "P30";
+    SkipsATable = "skips-a-table", "dirty::one_page_is_found_wherever_it_lies", "P30";
+    IgnoresFixedRanges = "ignores-fixed-ranges", "types::no_large_page_lies_over_fixed_ranges", "P34";
+    WindowsBringNone = "windows-bring-none", "tables::a_window_needs_as_many_again", "P16";
+    Leaks = "leaks", "limits::a_thousand_slots_come_and_go", "P37";
+    LooksAtQualifications = "looks-at-qualifications", "generation::a_slot_ends_what_was_remembered", "P20";
+    PrefaultsNothing = "prefaults-nothing", "request::what_a_pager_need_not_have_is_answered_too", "P43";
+    Broods = "broods", "life::the_next_incarnation_harms_nothing", "P41";
+    HoldsOn = "holds-on", "vm::one_that_is_over_is_taken_back", "P49";
+    HandsOverUnsaid = "hands-over-unsaid", "handover::the_ledger_tells_everything", "P46";
+    WakesNobody = "wakes-nobody", "handover::a_pager_that_has_handed_over_stands_still", "P47";
+    PromisesWindows = "promises-windows", "handover::a_pager_that_has_handed_over_stands_still", "P47";
+    BeginsClean = "begins-clean", "handover::the_next_pager_goes_on", "P48";
+    TakesAny = "takes-any", "handover::what_no_slot_has_is_not_taken_over", "P48";
+    SaysOldGenerations = "says-old-generations", "handover::what_was_remembered_stays_void", "P20";
+    HidesRefusals = "hides-refusals", "request::what_the_kernel_refuses_is_told", "P50";
     AnyPolicy = "any-policy", "request::what_a_pager_need_not_have_is_answered_too", "P43";
 }

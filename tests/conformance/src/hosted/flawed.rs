@@ -8,6 +8,7 @@ use ipc_proto::lifecycle::{Features, Hello};
 use ipc_proto::memop::MemOp;
 use ipc_proto::refused::{DenyReason, Refused};
 use ipc_proto::slot::{DirtyPages, SlotRefused, SlotReply, SlotRequest, Space};
+use ipc_proto::text::Text;
 use ipc_proto::version::PROTOCOL;
 use ipc_proto::wire;
 use ipc_proto::words::Words;
@@ -21,10 +22,16 @@ const MMIO: u64 = 2;
 const RETRY: u64 = 3;
 const PENDING: u64 = 4;
 const DENY: u64 = 5;
+/// The variant of a request.
+const POLICY: u8 = 11;
 /// After so many answers the flaws that need time show.
 const SOON: u64 = 6;
 /// After so many one that needs longer.
 const LATE: u64 = 9000;
+/// From here on are the generations of later incarnations.
+pub const LATER: u64 = 1 << 20;
+/// So many deleted slots use up what a pager that leaks has.
+const LEAKY: u64 = 1000;
 
 const fn denied(reason: DenyReason) -> u64 {
     DENY << VARIANT | (reason as u64) << 32
@@ -75,6 +82,11 @@ impl Machine {
         let told = match flaw {
             Flaw::ShowsPrivate => Fault { origin: Origin::Vcpu, ..*fault },
             Flaw::MixesVms => Fault { vm: 0, ..*fault },
+            Flaw::ServesStrangers => Fault { vm: fault.vm % 2, ..*fault },
+            Flaw::CutsAddresses => Fault { gpa: Gpa(fault.gpa.0 & 0xff_ffff_ffff), ..*fault },
+            Flaw::LooksAtQualifications if fault.kind == FaultKind::Misconfiguration => {
+                Fault { kind: FaultKind::Violation, ..*fault }
+            }
             Flaw::IgnoresTheLog if fault.kind == FaultKind::LogFull => return INTERNAL,
             _ => *fault,
         };
@@ -83,10 +95,16 @@ impl Machine {
             MAP => self.flawed_map(flaw, &mut words),
             MMIO => self.flawed_mmio(flaw, fault, &mut words),
             PENDING if flaw == Flaw::RunsOn => words[0] = RETRY << VARIANT,
+            DENY if flaw == Flaw::PromisesWindows && fault.origin == Origin::Window => {
+                words[..2].copy_from_slice(&[PENDING << VARIANT, 1]);
+            }
             _ if flaw == Flaw::HidesExhaustion && words[0] == denied(DenyReason::OutOfMemory) => {
                 words[0] = RETRY << VARIANT
             }
             _ => {}
+        }
+        if flaw == Flaw::WindowsBringNone && fault.origin == Origin::Window {
+            words[4] = 0;
         }
         self.flawed_tables(flaw, &mut words);
         words
@@ -121,6 +139,7 @@ impl Machine {
                 let _ = self.mem_op(usize::from(fault.vm), MemOp::Generation, [7, 0, 0, 0]);
                 words[1] = 7;
             }
+            Flaw::SaysOldGenerations => words[1] &= LATER - 1,
             _ => {}
         }
     }
@@ -151,7 +170,7 @@ impl Machine {
     }
 
     /// The request as the pager reads it.
-    pub fn flawed_request(&self, bytes: &[u8]) -> Vec<u8> {
+    pub fn flawed_request(&mut self, bytes: &[u8]) -> Vec<u8> {
         let Some(flaw) = self.flaw else { return bytes.to_vec() };
         let decoded = wire::decode(bytes);
         let other = match (flaw, decoded) {
@@ -159,6 +178,16 @@ impl Machine {
                 let whole = |len: &usize| wire::decode::<SlotRequest>(&bytes[..*len]).is_ok();
                 let len = (1..bytes.len()).rev().find(whole).unwrap_or(bytes.len());
                 return bytes[..len].to_vec();
+            }
+            (Flaw::AnyText, Err(_)) if bytes.first() == Some(&POLICY) => SlotRequest::Policy(Text::cut("?")),
+            (Flaw::CutsNumbers, Ok(SlotRequest::Create(mut slot))) => {
+                slot.base.0 &= u64::from(u32::MAX);
+                SlotRequest::Create(slot)
+            }
+            (Flaw::IgnoresFixedRanges, Ok(SlotRequest::MemoryType(..))) => SlotRequest::Why(Gpa(0)),
+            (Flaw::Leaks, Ok(SlotRequest::Delete(..))) => {
+                self.deleted += 1;
+                return bytes.to_vec();
             }
             (Flaw::AnyMajor, Ok(SlotRequest::Hello(hello))) => SlotRequest::Hello(Hello { version: PROTOCOL, ..hello }),
             (Flaw::MovesNothing, Ok(SlotRequest::Move(..))) => SlotRequest::Why(Gpa(0)),
@@ -173,7 +202,7 @@ impl Machine {
     }
 
     /// The reply as it is said.
-    pub fn flawed_answer(&self, reply: &[u8]) -> Vec<u8> {
+    pub fn flawed_answer(&mut self, reply: &[u8]) -> Vec<u8> {
         let Some(flaw) = self.flaw else { return reply.to_vec() };
         let Ok(decoded) = wire::decode::<SlotReply>(reply) else { return reply.to_vec() };
         let done = |why: SlotRefused| match flaw {
@@ -181,6 +210,8 @@ impl Machine {
             Flaw::AcceptsOverlaps => matches!(why, SlotRefused::Overlap(_)),
             Flaw::LogsAlways => why == SlotRefused::NotLogged,
             Flaw::AnyPolicy => why == SlotRefused::UnknownPolicy,
+            Flaw::HidesRefusals => matches!(why, SlotRefused::Kernel(_)),
+            Flaw::TakesAny => why == SlotRefused::NoHandOver,
             Flaw::AnyRegister => why == SlotRefused::UnknownRegister,
             _ => false,
         };
@@ -202,6 +233,23 @@ impl Machine {
                     *word |= *word << 1;
                 }
                 encoded(&SlotReply::Dirty(DirtyPages { first, bits }))
+            }
+            (Flaw::MissesNeighbours, SlotReply::Dirty(DirtyPages { first, bits })) => {
+                let told = first + (0..1024).find(|n| bits[n / 64] >> (n % 64) & 1 == 1).unwrap_or(0) as u64;
+                let missed = self.told.replace(told).is_some_and(|before| before + 1 == told);
+                if missed { encoded(&SlotReply::Done) } else { reply.to_vec() }
+            }
+            (Flaw::SkipsATable, SlotReply::Dirty(pages)) if (512..1024).contains(&pages.first) => {
+                encoded(&SlotReply::Done)
+            }
+            (Flaw::BeginsClean, SlotReply::Dirty(_)) if self.incarnation != 0 => encoded(&SlotReply::Done),
+            (Flaw::PrefaultsNothing, SlotReply::Left(_)) => encoded(&SlotReply::Left(0)),
+            (Flaw::Leaks, SlotReply::Done) if self.deleted > LEAKY => {
+                encoded(&SlotReply::Refused(SlotRefused::OutOfMemory))
+            }
+            (Flaw::HandsOverUnsaid, SlotReply::Hello(mut hello)) => {
+                hello.features.remove(Features::HAND_OVER);
+                encoded(&SlotReply::Hello(hello))
             }
             (Flaw::HidesASlot, SlotReply::Slot(_)) => encoded(&SlotReply::Done),
             (Flaw::LongReplies, _) => [reply, &[0; 4]].concat(),

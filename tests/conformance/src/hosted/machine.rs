@@ -1,6 +1,7 @@
 //! What the library needs of the kernel and of its frames: system calls through the port, and a file.
 
 use super::flaw::Flaw;
+use super::flawed::LATER;
 use super::port::Port;
 use anyhow::Context;
 use ipc_proto::call::{Call, NO_REPLY};
@@ -33,6 +34,11 @@ pub struct Machine {
     pub(super) first: Option<(u64, u64)>,
     /// The first frame that was given as a table, for one that goes on to use it; 0 before.
     pub(super) first_tables: u64,
+    /// How many slots were deleted, and the first page that was told dirty last: for flaws that count.
+    pub(super) deleted: u64,
+    pub(super) told: Option<u64>,
+    /// How often the pager was started before.
+    pub(super) incarnation: u32,
 }
 
 impl Machine {
@@ -50,6 +56,9 @@ impl Machine {
             flaw,
             first: None,
             first_tables: 0,
+            deleted: 0,
+            told: None,
+            incarnation: 0,
         })
     }
 
@@ -214,7 +223,9 @@ impl Kernel for Machine {
         if self.flaw == Some(Flaw::RemembersForEver) {
             return Ok(());
         }
-        self.mem_op(vm, MemOp::Generation, [generation, 0, 0, 0]).map(|_| ())
+        let old = self.flaw == Some(Flaw::SaysOldGenerations);
+        let said = if old { generation % LATER } else { generation };
+        self.mem_op(vm, MemOp::Generation, [said, 0, 0, 0]).map(|_| ())
     }
 
     fn set_log(&mut self, vm: usize, log: LogSwitch) -> Result<(), Refused> {
@@ -230,6 +241,9 @@ impl Kernel for Machine {
     }
 
     fn ready(&mut self, vm: usize, token: u64) -> Result<(), Refused> {
+        if self.flaw == Some(Flaw::WakesNobody) {
+            return Ok(());
+        }
         self.mem_op(vm, MemOp::Ready, [token, 0, 0, 0]).map(|_| ())
     }
 
