@@ -82,10 +82,6 @@ impl Pager {
         let Self { vms, policy, backing, first_pfn, .. } = self;
         let memory = vms.get_mut(vm).ok_or(SlotRefused::NoHello)?;
         let VmMemory { pool, slots, stats: counts, mtrrs, history, vcpus, watch, .. } = memory;
-        if let SlotRequest::MemoryType(register, value) = request {
-            mtrrs.write(register, value).map_err(|_| SlotRefused::UnknownRegister)?;
-            backing.keeper.set_memory_type(vm, register, value, machine);
-        }
         let first_pfn = *first_pfn;
         let mut mmu = Mmu { vm, pool, first_pfn, mtrrs, counts, backing, watch, machine };
         match request {
@@ -118,11 +114,17 @@ impl Pager {
                 }
             }
             SlotRequest::Track(space, gfn, tracking) => mmu.track(slots, space, gfn, tracking)?,
-            SlotRequest::MemoryType(..) if mmu.counts.large_pages > 0 => {
-                // What is mapped large may have become mixed: it is faulted back as it must be.
-                mmu.zap_all(slots)?;
+            SlotRequest::MemoryType(register, value) => {
+                let mut types = *mmu.mtrrs;
+                types.write(register, value).map_err(|_| SlotRefused::UnknownRegister)?;
+                if mmu.counts.large_pages > 0 {
+                    // What is mapped large may have become mixed: it is faulted back as it must be.
+                    mmu.zap_all(slots)?;
+                }
+                *mtrrs = types;
+                backing.keeper.set_memory_type(vm, register, value, machine);
             }
-            SlotRequest::Hello(_) | SlotRequest::MemoryType(..) => {}
+            SlotRequest::Hello(_) => {}
             SlotRequest::Stats => {
                 report(vm, vcpus, counts, pool, machine);
                 backing.report(vm, policy, machine);
