@@ -117,10 +117,8 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         self.room_to_keep()?;
         self.begin()?;
         self.zap(slots, (space, id), Written::Noted)?;
-        // What the CPU has logged is by gfn. Of what is mapped no more, it costs no invalidation.
-        if let Err(why) = self.take_log(slots) {
-            slots.set_state(space, id, State::Valid)?;
-            return Err(why);
+        if slots.slot_mut(space, id)?.flags().contains(SlotFlags::LOG_DIRTY_PAGES) {
+            self.watch.log_is_old = true;
         }
         slots.relocate(space, id, base)?;
         self.keep(slots, (space, id))?;

@@ -12,6 +12,7 @@
 //! A logged slot has no large pages: a bit for 512 pages would say that all of them were written.
 
 use crate::change::Left;
+use crate::handover::ids;
 use crate::harvest::Found;
 use crate::machine::{Kernel, LogSwitch, Memory};
 use crate::memslot::{MemSlot, MemSlots};
@@ -178,12 +179,17 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         if self.watch.log == LogSwitch::Off {
             return Ok(());
         }
+        let is_old = self.watch.log_is_old;
+        if is_old {
+            self.note_by_bits(slots)?;
+        }
         loop {
             let count = self.machine.harvest(self.vm, Gfn(0), 1, Harvest::Log).map_err(SlotRefused::Kernel)?;
             if count == 0 {
+                self.watch.log_is_old = false;
                 return Ok(());
             }
-            for n in 0..count as usize {
+            for n in 0..if is_old { 0 } else { count as usize } {
                 let gfn = Gfn(self.machine.harvested(n));
                 let Some(slot) = slots.lookup(Space::Normal, gfn) else { continue };
                 if slot.flags().contains(SlotFlags::LOG_DIRTY_PAGES) {
@@ -192,6 +198,18 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
                 }
             }
         }
+    }
+
+    /// Each page that the CPU has logged has its D bit set too, or was noted when it went: that is the record where the log's
+    /// gfns are not.
+    fn note_by_bits(&mut self, slots: &mut MemSlots) -> Result<(), SlotRefused> {
+        for id in ids(slots) {
+            let slot = slots.slot_mut(Space::Normal, id)?;
+            if slot.flags().contains(SlotFlags::LOG_DIRTY_PAGES) {
+                self.collect(slot, 0..slot.pages())?;
+            }
+        }
+        Ok(())
     }
 
     /// The CPU cannot log any more. Without what it has logged, what was written would not be known.
@@ -219,12 +237,13 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         self.save_dirty_of(slot, offset..end)
     }
 
-    /// The same of pages of one slot, which is one that faults ask for. What the CPU has logged stays logged.
+    /// The same of pages of one slot, which is one that faults ask for. What the CPU has logged stays logged: to take it
+    /// would be an invalidation, of the other slots' pages in it.
     ///
     /// # Errors
     /// As [`Self::save_dirty`].
     pub fn save_dirty_of(&mut self, slot: &mut MemSlot, offsets: Range<u64>) -> Result<(), SlotRefused> {
-        if !slot.flags().contains(SlotFlags::LOG_DIRTY_PAGES) || self.watch.way == Way::Pml {
+        if !slot.flags().contains(SlotFlags::LOG_DIRTY_PAGES) {
             return Ok(());
         }
         self.note_each(slot, offsets, self.watch.way.look())

@@ -15,6 +15,8 @@ pub struct Watch {
     pub way: Way,
     /// Whether the CPU logs them.
     pub log: LogSwitch,
+    /// A logged slot has moved since the log was taken: what the log says is by gfns, some of them of before.
+    pub log_is_old: bool,
     /// The slots' generation, as far as `Mmio` answers are remembered.
     pub mmio: Generation,
     /// Where blocks are made whole next.
@@ -29,6 +31,7 @@ impl Watch {
         cpu: Cpu::PLAIN,
         way: Way::WriteProtect,
         log: LogSwitch::Off,
+        log_is_old: false,
         mmio: Generation::FIRST,
         recovered: Gfn(0),
         cleared: None,

@@ -262,3 +262,40 @@ fn what_is_noted_before_it_goes_costs_no_invalidation_of_its_own() {
         assert!(matches!(told, SlotReply::Dirty(pages) if pages.bits[0] == 0xffff), "{way:?}: {request:?}: {told:?}");
     }
 }
+
+/// What the CPU has logged of other slots is not taken for a slot that moves, so that is no second invalidation; and nothing
+/// is lost or told too much for it, of either, wherever slots lie afterwards.
+#[test]
+fn a_move_is_one_invalidation_whatever_else_the_cpu_has_logged() {
+    let mut machine = FakeMachine::default();
+    let mut pager = by_policy("demand", 9000, &mut machine, &[]);
+    pager.equip(Cpu { abilities: machine.abilities, largest: Level::Page }, Some(Way::Pml)).expect("the CPU has it");
+    let logged = SlotFlags::LOG_DIRTY_PAGES;
+    for slot in [slot(1, 0x400, 0x100, logged), slot(2, 0x800, 0x100, logged)] {
+        assert_eq!(pager.control(0, SlotRequest::Create(slot), &mut machine), SlotReply::Done);
+    }
+    let write = |pager: &mut Pager, machine: &mut FakeMachine, gfn: u64| {
+        let words = pager.answer(&Fault { mmu_seq: machine.mmu_seq, ..access(gfn, WRITE) }, machine);
+        let _ = machine.install(&words);
+        machine.guest_write(gfn, 0, 1);
+    };
+    for gfn in [0x401, 0x802, 0x403] {
+        write(&mut pager, &mut machine, gfn);
+    }
+    let before = machine.invepts;
+    assert_eq!(pager.control(0, SlotRequest::Move(NORMAL, ID, Gfn(0x4000)), &mut machine), SlotReply::Done);
+    assert_eq!(machine.invepts - before, 1, "{:?}", machine.asked);
+    // The other slot lies where the log says that something was written.
+    assert_eq!(pager.control(0, SlotRequest::Move(NORMAL, SlotId(2), Gfn(0x400)), &mut machine), SlotReply::Done);
+    assert_eq!(machine.invepts - before, 2, "{:?}", machine.asked);
+    write(&mut pager, &mut machine, 0x405);
+    for (id, bits) in [(2, 1 << 2 | 1 << 5), (1, 1 << 1 | 1 << 3)] {
+        let told = pager.control(0, SlotRequest::DirtyLog(NORMAL, SlotId(id), 0), &mut machine);
+        assert!(matches!(told, SlotReply::Dirty(pages) if pages.bits[0] == bits), "slot {id}: {told:?}");
+        let again = pager.control(0, SlotRequest::DirtyLog(NORMAL, SlotId(id), 0), &mut machine);
+        assert_eq!(again, SlotReply::Done);
+    }
+    machine.guest_write(0x405, 0, 2);
+    let told = pager.control(0, SlotRequest::DirtyLog(NORMAL, SlotId(2), 0), &mut machine);
+    assert!(matches!(told, SlotReply::Dirty(pages) if pages.bits[0] == 1 << 5), "it is written again: {told:?}");
+}

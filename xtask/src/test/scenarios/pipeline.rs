@@ -154,10 +154,14 @@ fn writes(guest: &mut Puppet) -> anyhow::Result<Vec<Vec<(u64, u64)>>> {
     guest.done(&format!("poke {:#x} 5", page(HERE, 700)))?;
     tells(guest, vec![(page(HERE, 5), 1), (page(HERE, 300), 10), (page(HERE, 700), 1)])?;
     // What is noted goes with a slot that moves, and stays when it becomes read-only.
+    guest.done(&format!("slot create 21 {:#x} 8 log", 2 * THERE))?;
+    guest.fill(2 * THERE, (2, 1), (6, 0))?;
     guest.fill(page(HERE, 1100), (3, 1), (6, 0))?;
-    guest.done(&format!("slot move 20 {THERE:#x}"))?;
+    let counted = guest.grows("invepts", |guest| guest.done(&format!("slot move 20 {THERE:#x}")).map(|_| ()))?;
+    ensure!(counted == 1, "a move is one INVEPT, whatever is logged of other slots, and not {counted}");
     guest.fill(page(THERE, 20), (2, 1), (7, 0))?;
     tells(guest, vec![(page(THERE, 20), 2), (page(THERE, 1100), 3)])?;
+    ensure!(guest.done("dirty read 21")?.contains("written pages=2 of 8"), "two pages of the other slot were written");
     guest.fill(page(THERE, 40), (5, 1), (8, 0))?;
     guest.done("slot flags 20 log,readonly")?;
     tells(guest, vec![(page(THERE, 40), 5)])?;
