@@ -1,34 +1,42 @@
 //! The pager against a simple reference: random slot changes, faults of several vCPUs and through the window, what was
 //! written in each of the three ways, idle pages, tracking, memory types, remembered MMIO, blocks made whole, pages mapped
 //! ahead, frames taken back and promised, equal pages made one and written again, slots with a boot module's content, answers
-//! that arrive late or twice, and refusals of the kernel. After each step pager ⇔ EPT ⇔ reference.
+//! that arrive late or twice, and refusals of the kernel. After each step pager ⇔ EPT ⇔ reference; at the end of a run
+//! every frame comes back.
 //!
 //! `FAULTLINE_MODEL_STEPS` says how many steps (20,000 if it is not set), `FAULTLINE_MODEL_SEED` replays a run: a
-//! failure prints both, with the shortest run of steps that fails.
+//! failure prints both, with the shortest run of steps that fails, among so many as `FAULTLINE_MODEL_SHRINKS` says.
+//!
+//! That it notices is shown by `mutants.toml` beside the crate: pagers with one mistake each, for every kind of step.
 
 mod check;
 mod pass;
+mod slots;
 mod step;
+mod told;
 
 use crate::machine::Cpu;
 use crate::serve::Pager;
-use crate::testing::{FakeMachine, READ, Seen, WRITE, access, by_policy, slot};
+use crate::testing::{FakeMachine, READ, Seen, WRITE, access, by_policy};
 use ipc_proto::fault::{ClaimedReply, Fault, FaultKind, Origin, Qualification};
-use ipc_proto::grant::{Gfn, Level, Rights};
+use ipc_proto::grant::{Level, Rights};
 use ipc_proto::refused::{DenyReason, Refused};
-use ipc_proto::slot::{DirtyPages, IdlePages, SlotFlags, SlotId, SlotReply, SlotRequest, Space, Tracking};
+use ipc_proto::slot::{SlotFlags, SlotId, SlotReply, SlotRequest, Space};
+use ipc_proto::words::Words;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::boxed::Box;
 use std::collections::{BTreeMap, BTreeSet};
 use std::string::String;
 use std::vec::Vec;
-use step::{FEW, Setting, Step, Tried, setting, step};
+use step::{Setting, Step, Tried, setting, step};
 
 /// Steps of one run.
 const RUN: usize = 200;
 /// Which word of a page is looked at.
 const WORD: usize = 9;
 const NORMAL: Space = Space::Normal;
+/// Those that fault.
+const VCPUS: usize = 4;
 /// Slots of this number have the content of a boot module of so many pages.
 const WITH_IMAGE: u16 = 4;
 const IMAGE_PAGES: u64 = 700;
@@ -46,6 +54,8 @@ struct Memory {
     tracked: BTreeSet<u64>,
     /// Accessed since it was last told of, and mapped ever since.
     used: BTreeSet<u64>,
+    /// Accessed since it was last told of, whatever became of it.
+    touched: BTreeSet<u64>,
 }
 
 impl Memory {
@@ -72,6 +82,10 @@ struct World {
     pager: Box<Pager>,
     machine: FakeMachine,
     slots: BTreeMap<u16, Memory>,
+    /// Base, mask and default of the memory types that the guest has set.
+    types: [u64; 3],
+    /// Faults that each vCPU has taken.
+    taken: [u64; VCPUS],
 }
 
 impl World {
@@ -91,7 +105,7 @@ impl World {
             // Of the huge policy; the others have no such option.
             let _ = pager.policy.set("nx_huge", "on");
         }
-        Self { setting, pager, machine, slots: BTreeMap::new() }
+        Self { setting, pager, machine, slots: BTreeMap::new(), types: [0; 3], taken: [0; VCPUS] }
     }
 
     fn at(&mut self, gfn: u64) -> Option<(&mut Memory, u64)> {
@@ -100,13 +114,8 @@ impl World {
         Some((slot, offset))
     }
 
-    /// Sends the request; the model changes only with one that was done.
-    fn ask(&mut self, request: SlotRequest, then: impl FnOnce(&mut BTreeMap<u16, Memory>)) -> SlotReply {
-        let reply = self.pager.control(0, request, &mut self.machine);
-        if reply == SlotReply::Done {
-            then(&mut self.slots);
-        }
-        reply
+    fn ask(&mut self, request: SlotRequest) -> SlotReply {
+        self.pager.control(0, request, &mut self.machine)
     }
 
     fn fault(&self, vcpu: u16, gfn: u64, tried: Tried) -> Fault {
@@ -119,9 +128,15 @@ impl World {
         Fault { vcpu, origin, mmu_seq: self.machine.mmu_seq, ..access(gfn, qualification) }
     }
 
+    /// What the pager answers.
+    fn answer(&mut self, fault: &Fault) -> Words {
+        self.taken[usize::from(fault.vcpu)] += u64::from(fault.kind != FaultKind::LogFull);
+        self.pager.answer(fault, &mut self.machine)
+    }
+
     /// Asks the pager, and gives the kernel its answer.
     fn fault_once(&mut self, fault: &Fault) -> ClaimedReply {
-        let mut words = self.pager.answer(fault, &mut self.machine);
+        let mut words = self.answer(fault);
         if let Err(refused) = self.machine.answered(fault, &words) {
             self.machine.drop_message();
             words = self.pager.after_refusal(fault, refused, &mut self.machine);
@@ -162,7 +177,7 @@ impl World {
             match self.fault_once(&Fault { kind, mmu_seq: self.machine.mmu_seq, ..fault }) {
                 ClaimedReply::Mmio(_) => return assert!(!expected, "gfn {gfn:#x}, {tried:?}: it is memory"),
                 // The fake kernel refused the change that the pager needed.
-                ClaimedReply::Deny(DenyReason::OutOfMemory) if self.setting.frames == FEW => return,
+                ClaimedReply::Deny(DenyReason::OutOfMemory) if self.setting.is_short() => return,
                 ClaimedReply::Deny(_) => assert!(tries < 3, "gfn {gfn:#x}, {tried:?}: denied twice"),
                 ClaimedReply::Map(..) | ClaimedReply::Retry => {}
                 ClaimedReply::Pending(token) => self.wait(token),
@@ -177,6 +192,7 @@ impl World {
         let (slot, offset) = self.at(gfn).expect("what is memory has a slot");
         assert_eq!(seen, slot.holds(offset), "gfn {gfn:#x} has other content");
         slot.used.insert(offset);
+        slot.touched.insert(offset);
         if let Tried::Write(value) | Tried::ThroughWindow(value) = tried {
             slot.content.insert(offset, value);
             if slot.flags.contains(SlotFlags::LOG_DIRTY_PAGES) {
@@ -184,38 +200,6 @@ impl World {
             }
             self.machine.put(gfn, WORD, value);
         }
-    }
-
-    fn overtaken(&mut self, vcpu: u16, gfn: u64, id: u16, base: Option<u64>) {
-        if !matches!(self.machine.guest(gfn, Rights::WRITE), Seen::Fault(FaultKind::Violation)) {
-            // It was made.
-            if self.at(gfn).is_some() {
-                self.access(vcpu, gfn, Tried::Write(1));
-            }
-            return;
-        }
-        let fault = self.fault(vcpu, gfn, Tried::Write(1));
-        let words = self.pager.answer(&fault, &mut self.machine);
-        if self.machine.mmu_seq != fault.mmu_seq {
-            // It took something away: what it worked out is of the new number, and arrives first.
-            let _ = self.machine.answered(&fault, &words);
-            self.machine.drop_message();
-            return self.access(vcpu, gfn, Tried::Write(1));
-        }
-        match base {
-            Some(base) => self.step(Step::Move(id, base)),
-            None => self.step(Step::Delete(id)),
-        }
-        let before = (self.machine.ept.clone(), self.machine.large.clone());
-        if self.machine.mmu_seq != fault.mmu_seq
-            && let Err(refused) = self.machine.apply(&words)
-        {
-            assert_eq!(refused, Refused::Stale);
-            let words = self.pager.after_refusal(&fault, refused, &mut self.machine);
-            assert_eq!(ClaimedReply::from_words(&words), Ok(ClaimedReply::Retry));
-        }
-        assert_eq!((self.machine.ept.clone(), self.machine.large.clone()), before, "an overtaken answer maps nothing");
-        self.machine.drop_message();
     }
 
     /// Both vCPUs have faulted; the second is answered when the first one's page is there already.
@@ -233,127 +217,20 @@ impl World {
         }
     }
 
-    /// What is told to be idle was not used since it was last told of.
-    fn idle(&mut self, id: u16) {
-        let mut from = 0;
-        loop {
-            match self.ask(SlotRequest::Idle(NORMAL, SlotId(id), from), |_| {}) {
-                SlotReply::Idle(IdlePages { first, bits }) => {
-                    let slot = self.slots.get_mut(&id).expect("a slot that was not refused");
-                    for place in 0..IdlePages::PAGES {
-                        let idle = bits[(place / 64) as usize] >> (place % 64) & 1 == 1;
-                        assert!(!idle || !slot.used.contains(&(first + place)), "page {place:#x} was used");
-                    }
-                    from = first + IdlePages::PAGES;
-                    slot.used = slot.used.split_off(&from);
-                }
-                SlotReply::Done => {
-                    if let Some(slot) = self.slots.get_mut(&id) {
-                        slot.used.clear();
-                    }
-                    return;
-                }
-                SlotReply::Refused(_) => {
-                    // Some of it may have been harvested by then.
-                    if let Some(slot) = self.slots.get_mut(&id) {
-                        slot.used.clear();
-                    }
-                    return;
-                }
-                SlotReply::Hello(_)
-                | SlotReply::Dirty(_)
-                | SlotReply::Line(_)
-                | SlotReply::Left(_)
-                | SlotReply::Slot(_) => {
-                    panic!("nobody asked for that")
-                }
-            }
-        }
-    }
-
-    /// The pager says what was written, no more: once the kernel has done what it was asked.
-    fn dirty_log(&mut self, id: u16) {
-        let (mut from, mut found) = (0, BTreeSet::new());
-        let refuses = self.machine.refuse.is_some();
-        loop {
-            match self.ask(SlotRequest::DirtyLog(NORMAL, SlotId(id), from), |_| {}) {
-                SlotReply::Dirty(DirtyPages { first, bits }) => {
-                    let at = |place: u64| bits[(place / 64) as usize] >> (place % 64) & 1 == 1;
-                    found.extend((0..DirtyPages::PAGES).filter(|place| at(*place)).map(|place| first + place));
-                    from = first + DirtyPages::PAGES;
-                }
-                SlotReply::Done => break,
-                SlotReply::Refused(_) => {
-                    let logged =
-                        self.slots.get(&id).is_some_and(|slot| !(slot.flags & SlotFlags::LOG_DIRTY_PAGES).is_empty());
-                    return assert!(!logged || refuses);
-                }
-                SlotReply::Hello(_)
-                | SlotReply::Idle(_)
-                | SlotReply::Line(_)
-                | SlotReply::Left(_)
-                | SlotReply::Slot(_) => {
-                    panic!("nobody asked for that")
-                }
-            }
-        }
-        let slot = self.slots.get_mut(&id).expect("a slot that was not refused");
-        assert_eq!(found, core::mem::take(&mut slot.dirty), "slot {id}");
-    }
-
     fn step(&mut self, step: Step) {
         match step {
-            Step::Create(id, base, pages, flags) => {
-                let memory = Memory { base, pages, flags, image: id == WITH_IMAGE, ..Memory::default() };
-                self.ask(SlotRequest::Create(slot(id, base, pages, flags)), |slots| {
-                    slots.insert(id, memory);
-                });
-            }
-            Step::Delete(id) => {
-                self.ask(SlotRequest::Delete(NORMAL, SlotId(id)), |slots| {
-                    slots.remove(&id);
-                });
-            }
-            Step::Move(id, base) => {
-                self.ask(SlotRequest::Move(NORMAL, SlotId(id), Gfn(base)), |slots| {
-                    slots.entry(id).and_modify(|slot| slot.base = base);
-                });
-            }
-            Step::Flags(id, flags) => {
-                self.ask(SlotRequest::SetFlags(NORMAL, SlotId(id), flags), |slots| {
-                    let slot = slots.get_mut(&id).expect("the slot of a request that was done");
-                    if flags.contains(SlotFlags::LOG_DIRTY_PAGES) != slot.flags.contains(SlotFlags::LOG_DIRTY_PAGES) {
-                        slot.dirty.clear();
-                    }
-                    slot.flags = flags;
-                });
-            }
+            Step::Create(id, base, pages, flags) => self.create(id, base, pages, flags),
+            Step::Delete(id) => self.delete(id),
+            Step::Move(id, base) => self.relocate(id, base),
+            Step::Flags(id, flags) => self.set_flags(id, flags),
             Step::Access(vcpu, gfn, tried) => self.access(vcpu, gfn, tried),
             Step::Overtaken(vcpu, gfn, id, base) => self.overtaken(vcpu, gfn, id, base),
-            Step::Track(gfn, tracking) => {
-                let done = self.ask(SlotRequest::Track(NORMAL, Gfn(gfn), tracking), |_| {}) == SlotReply::Done;
-                if done && let Some((slot, offset)) = self.at(gfn) {
-                    match tracking {
-                        Tracking::On => slot.tracked.insert(offset),
-                        Tracking::Off => slot.tracked.remove(&offset),
-                    };
-                }
-            }
+            Step::Track(gfn, tracking) => self.track(gfn, tracking),
             Step::DirtyLog(id) => self.dirty_log(id),
             Step::Idle(id) => self.idle(id),
             Step::Both(gfn, tried) => self.both(gfn, tried),
-            Step::Recover => {
-                for gfn in (0..5).map(|block| Gfn(block * 512)) {
-                    self.pager.recover_block(0, gfn, &mut self.machine);
-                }
-            }
-            Step::MemoryType(gfn) => {
-                for (register, value) in
-                    [(0x200, gfn << 12), (0x201, !0xffff & 0xf_ffff_ffff | 1 << 11), (0x2ff, 0x806)]
-                {
-                    self.ask(SlotRequest::MemoryType(register, value), |_| {});
-                }
-            }
+            Step::Recover => self.recover(),
+            Step::MemoryType(gfn) => self.memory_type(gfn),
             Step::Time => self.time_passes(),
             Step::Prefault(first, pages) => self.prefault(first, pages),
             Step::Refuse => self.machine.refuse = Some(Refused::BadHandle),
@@ -370,7 +247,8 @@ fn memory_is_what_the_reference_says() {
     std::println!("FAULTLINE_MODEL_SEED={seed} FAULTLINE_MODEL_STEPS={steps}");
     let bytes: Vec<u8> = seed.to_le_bytes().into_iter().cycle().take(32).collect();
     let cases = (steps / RUN as u64).max(1) as u32;
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 300, ..Config::default() };
+    let max_shrink_iters = number("FAULTLINE_MODEL_SHRINKS", 300) as u32;
+    let config = Config { cases, failure_persistence: None, max_shrink_iters, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let result = runner.run(&(setting(), proptest::collection::vec(step(), RUN)), |(setting, steps)| {
         let mut world = World::new(setting);
@@ -378,6 +256,7 @@ fn memory_is_what_the_reference_says() {
             world.step(step);
             world.check();
         }
+        world.everything_comes_back();
         Ok(())
     });
     if let Err(error) = result {

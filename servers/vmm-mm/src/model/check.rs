@@ -2,6 +2,7 @@
 
 use super::World;
 use crate::dirty::Way;
+use crate::serve::Pager;
 use crate::testing::FIRST_PFN;
 use ipc_proto::grant::{Gfn, Level, Rights};
 use ipc_proto::memop::Abilities;
@@ -30,7 +31,23 @@ impl World {
             let valid = generation == self.machine.generation;
             assert!(!valid || self.at(gfn).is_none(), "gfn {gfn:#x} is memory, and remembered as none");
         }
+        let counted = self.pager.vms[0].vcpus.each_ref().map(|stats| stats.pf_taken);
+        assert_eq!(counted[..self.taken.len()], self.taken, "each fault is counted once, what is mapped ahead never");
         self.forget_unused();
+    }
+
+    /// At the end: without slots each frame is free, or has what outlives them.
+    pub fn everything_comes_back(&mut self) {
+        self.machine.refuse = None;
+        for id in self.slots.keys().copied().collect::<Vec<_>>() {
+            self.delete(id);
+        }
+        assert_eq!((self.machine.ept.len(), self.machine.large.len(), self.machine.huge.len()), (0, 0, 0));
+        let Pager { vms, backing, .. } = &mut *self.pager;
+        let (pool, of_vm) = (&mut vms[0].pool, &mut backing.vms[0]);
+        of_vm.ahead.give_back(pool, &mut self.machine);
+        assert_eq!((backing.shares.frames(), of_vm.zstore.pages(), of_vm.zero), (0, 0, None));
+        assert_eq!(pool.left() + pool.donated() + of_vm.zstore.frames(), u64::from(pool.total()));
     }
 
     /// Each page is mapped to the frame that the pager's tree has for it.
@@ -40,8 +57,9 @@ impl World {
         for n in (0..level.frames()).step_by(step as usize) {
             let page = slot.tree.page(slot.offset(Gfn(gfn + n)), &self.machine);
             assert_eq!(page.frame().map(|frame| FIRST_PFN + u64::from(frame)), Some(pfn + n), "gfn {:#x}", gfn + n);
-            let shared = page.is_shared() && !rights.contains(Rights::WRITE);
-            assert!(frames.insert(pfn + n) || shared, "frame {:#x} is mapped twice", pfn + n);
+            assert_eq!(page.is_large(), level > Level::Page, "gfn {:#x}: of what size it is", gfn + n);
+            assert!(!page.is_shared() || !rights.contains(Rights::WRITE), "gfn {:#x}: others have its frame", gfn + n);
+            assert!(frames.insert(pfn + n) || page.is_shared(), "frame {:#x} is mapped twice", pfn + n);
         }
     }
 
@@ -49,10 +67,13 @@ impl World {
     fn is_allowed(&mut self, gfn: u64, level: Level, rights: Rights) {
         let nx = self.setting.nx && self.setting.policy == "huge";
         assert!(!(nx && level > Level::Page && rights.contains(Rights::EXECUTE)), "gfn {gfn:#x} can be fetched from");
+        let mixed = self.uncached().is_some_and(|uncached| (gfn..gfn + level.frames()).contains(&uncached));
+        assert!(level == Level::Page || !mixed, "gfn {gfn:#x}: a large page of two memory types");
         let hidden = self.machine.hidden.contains(&gfn);
         let (slot, offset) = self.at(gfn).expect("what is mapped has a slot");
         let pages = level.frames();
         assert!(offset + pages <= slot.pages, "a large page reaches beyond its slot");
+        assert!(level == Level::Page || !slot.image, "what is read page by page is large");
         let tracked = slot.tracked.range(offset..offset + pages).next().is_some();
         let readonly = slot.flags.contains(SlotFlags::READONLY);
         assert!(!(readonly || tracked) || !rights.contains(Rights::WRITE), "gfn {gfn:#x} is writable");
