@@ -190,3 +190,70 @@ fn what_has_no_slot_is_not_prefaulted() {
     let reply = vm.pager.control(0, SlotRequest::Prefault(Gfn(0x10c), 1), &mut vm.machine);
     assert_eq!((reply, vm.machine.ept.len()), (SlotReply::Refused(SlotRefused::NoSuchSlot), 0));
 }
+
+/// set_memory_region_test: a slot that is one large page moves down by a small one and back. At the same address is the next
+/// page meanwhile, never the one that was there.
+#[test]
+fn a_slot_that_is_moved_out_of_line_shows_each_page_where_it_is_now() {
+    for policy in ["demand", "fault-around", "huge"] {
+        let mut vm = Vm::new(policy, &[(1, 0x400, 0x200, NONE)]);
+        for gfn in [0x400, 0x401, 0x5ff] {
+            assert!(vm.is_memory(0, gfn, WRITE));
+            vm.machine.put(gfn, 3, gfn as u32);
+        }
+        for _ in 0..2 {
+            vm.ask(SlotRequest::Move(Space::Normal, SlotId(1), Gfn(0x3ff)));
+            assert!(vm.is_memory(0, 0x400, READ) && vm.is_memory(0, 0x3ff, READ), "{policy}");
+            assert_eq!((vm.machine.guest_word(0x3ff, 3), vm.machine.guest_word(0x400, 3)), (0x400, 0x401), "{policy}");
+            assert!(!vm.is_memory(0, 0x5ff, READ), "{policy}: behind it there is none");
+            vm.ask(SlotRequest::Move(Space::Normal, SlotId(1), Gfn(0x400)));
+            assert!([0x400, 0x401, 0x5ff].iter().all(|gfn| vm.is_memory(0, *gfn, READ)), "{policy}");
+            assert_eq!((vm.machine.guest_word(0x400, 3), vm.machine.guest_word(0x5ff, 3)), (0x400, 0x5ff), "{policy}");
+        }
+    }
+}
+
+/// mmu_stress_test: of many slots every second one is deleted under its user. The others keep what they have, mapped.
+#[test]
+fn every_second_slot_goes_and_the_others_stay() {
+    const SLOTS: u16 = 64;
+    for policy in ["demand", "fault-around", "huge"] {
+        let mut vm = Vm::new(policy, &[]);
+        let base = |id: u16| 0x1000 + u64::from(id) * 0x40;
+        (0..SLOTS).for_each(|id| vm.ask(SlotRequest::Create(slot(id, base(id), 0x40, NONE))));
+        for gfn in base(0)..base(SLOTS) {
+            assert!(vm.is_memory(0, gfn, WRITE));
+            vm.machine.put(gfn, 3, gfn as u32);
+        }
+        (0..SLOTS).step_by(2).for_each(|id| vm.ask(SlotRequest::Delete(Space::Normal, SlotId(id))));
+        for id in 0..SLOTS {
+            for gfn in base(id)..base(id + 1) {
+                let there = vm.machine.guest(gfn, Rights::WRITE) == Seen::Done;
+                assert_eq!(there, id % 2 == 1, "{policy}: slot {id}, gfn {gfn:#x}");
+                assert!(!there || vm.machine.guest_word(gfn, 3) == gfn as u32, "{policy}: gfn {gfn:#x}");
+            }
+        }
+    }
+}
+
+/// dirty_log_test: a slot at the very end of guest memory, whose last pages are no whole word of the bitmap, logged from its
+/// beginning on.
+#[test]
+fn the_last_pages_of_guest_memory_are_logged() {
+    const PAGES: u64 = 0x800 + 16;
+    const BASE: u64 = (1 << 28) - PAGES;
+    let mut vm = Vm::new("demand", &[(1, BASE, PAGES, SlotFlags::LOG_DIRTY_PAGES)]);
+    for offset in [0, 63, 64, 0x7ff, 0x800, PAGES - 1] {
+        assert!(vm.is_memory(0, BASE + offset, WRITE));
+        let mut told = std::vec::Vec::new();
+        let mut from = 0;
+        while let SlotReply::Dirty(pages) =
+            vm.pager.control(0, SlotRequest::DirtyLog(Space::Normal, SlotId(1), from), &mut vm.machine)
+        {
+            told.extend((0..1024).filter(|n| pages.bits[n / 64] >> (n % 64) & 1 == 1).map(|n| pages.first + n as u64));
+            from = pages.first + 1024;
+        }
+        assert_eq!(told, [offset]);
+    }
+    assert!(!vm.is_memory(0, 1 << 28, READ), "there is none behind it");
+}
