@@ -3,9 +3,11 @@
 //! [`kernel`] is what the pager asks of it, [`guest`] what a guest does with what is mapped.
 
 mod guest;
+mod heard;
 mod kernel;
 
 pub(crate) use guest::Seen;
+pub(crate) use heard::heard;
 
 use crate::machine::{Memory, WORDS};
 use crate::policy::Chosen;

@@ -1,5 +1,5 @@
 use super::{PageFault, PageFaultErr};
-use crate::testing::access;
+use crate::testing::{access, heard};
 use ipc_proto::fault::{Fault, FaultKind, Qualification};
 use ipc_proto::grant::{Gpa, Level, Pfn, Rights};
 
@@ -75,9 +75,12 @@ fn the_predicates_say_what_the_error_code_says() {
 }
 
 #[test]
-fn implicit_access_from_hardware_is_stripped_and_nothing_else() {
+fn implicit_access_from_hardware_is_stripped_with_a_warning_and_nothing_else_is() {
     let said = PageFaultErr::WRITE | PageFaultErr::GUEST_FINAL;
-    assert_eq!((said | PageFaultErr::IMPLICIT_ACCESS).from_hardware(), said);
+    let lines = heard(|| assert_eq!((said | PageFaultErr::IMPLICIT_ACCESS).from_hardware(), said));
+    assert!(lines.len() == 1 && lines[0].starts_with("WARN") && lines[0].contains("IMPLICIT_ACCESS"), "{lines:?}");
+    let lines = heard(|| assert_eq!(said.from_hardware(), said));
+    assert!(lines.is_empty(), "{lines:?}");
     assert_eq!(PageFaultErr::all().from_hardware(), PageFaultErr::all() - PageFaultErr::IMPLICIT_ACCESS);
 }
 
