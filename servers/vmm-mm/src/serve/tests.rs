@@ -1,4 +1,7 @@
 use super::{TABLES_BATCH, TABLES_LOW};
+use crate::fault::Prefetch;
+use crate::resolve::PfRet;
+use crate::stats::PfStats;
 use crate::testing::{Asked, FIRST_PFN, FakeMachine, READ, WRITE, access, pager, pager_with, slot};
 use ipc_proto::fault::{ClaimedReply, Fault, FaultKind, Origin, Qualification, TopUp};
 use ipc_proto::grant::{Gfn, Grant, Level, MemType, Rights};
@@ -249,6 +252,31 @@ fn every_fault_is_counted_once() {
     let stats = pager.vms[0].vcpus[0];
     assert_eq!((stats.pf_taken, stats.pf_fixed, stats.pf_emulate), (3, 1, 2));
     assert_eq!(pager.vms[0].stats.pages_filled, 1);
+}
+
+#[test]
+fn each_result_has_its_count_and_what_nobody_waits_for_is_not_taken() {
+    let mut stats = PfStats::ZERO;
+    for result in [PfRet::Fixed, PfRet::Emulate, PfRet::Spurious, PfRet::Retry, PfRet::Continue, PfRet::Invalid] {
+        stats.count(Prefetch::No, result);
+    }
+    stats.count(Prefetch::Yes, PfRet::Fixed);
+    stats.count_denied();
+    let PfStats { pf_taken, pf_fixed, pf_emulate, pf_spurious, pf_fast, pf_retry, pf_denied } = stats;
+    assert_eq!((pf_taken, pf_fixed, pf_emulate, pf_spurious), (7, 2, 1, 1));
+    assert_eq!((pf_fast, pf_retry, pf_denied), (0, 1, 1));
+}
+
+/// KVM's `fast_page_fault`: the page has its frame and is mapped, and only a right is missing.
+#[test]
+fn a_right_without_a_new_frame_is_the_fast_case() {
+    let (mut pager, mut machine) = one_slot(SlotFlags::LOG_DIRTY_PAGES);
+    for (tried, fast) in [(READ, 0), (WRITE, 1)] {
+        let words = pager.answer(&access(0x100, tried), &mut machine);
+        machine.install(&words);
+        assert_eq!(pager.vms[0].vcpus[0].pf_fast, fast);
+    }
+    assert_eq!((pager.vms[0].vcpus[0].pf_fixed, pager.vms[0].stats.pages_filled), (2, 1));
 }
 
 #[test]
