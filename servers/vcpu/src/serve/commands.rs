@@ -237,7 +237,7 @@ impl Commands {
     }
 
     fn idle(&self, id: SlotId, line: &mut Line) -> Verdict {
-        let (mut pages, mut from) = (0, 0);
+        let (start, mut pages, mut from) = (rt::tsc(), 0, 0);
         loop {
             let request = SlotRequest::Idle(Space::Normal, id, from);
             match self.pager.ask(&request)? {
@@ -256,7 +256,8 @@ impl Commands {
                 }
             }
         }
-        say(line, format_args!(" idle pages={pages} of {}", self.slot(id)?.pages));
+        let ticks = rt::tsc() - start;
+        say(line, format_args!(" idle pages={pages} of {}, asked in {ticks} ticks", self.slot(id)?.pages));
         Ok(())
     }
 

@@ -17,6 +17,9 @@ const THERE: u64 = 0x1800_0000;
 const SKYLAKE: &str = "corei7_skylake_x";
 const SANDY_BRIDGE: &str = "corei7_sandy_bridge_2600k";
 
+/// So many ticks the question which pages of a slot are idle may take, at most.
+const MARKED: u64 = 200_000;
+
 const fn page(base: u64, number: u64) -> u64 {
     base + (number << 12)
 }
@@ -170,30 +173,39 @@ fn writes(guest: &mut Puppet) -> anyhow::Result<Vec<Vec<(u64, u64)>>> {
 
 /// A bits, and on a CPU without them the rights that it is given back, tell of the same idle pages.
 pub fn idle(bench: &Bench, name: &str) -> anyhow::Result<String> {
-    let mut told = Vec::new();
+    let (mut told, mut ticks) = (Vec::new(), Vec::new());
     for (cpu, has) in [(SKYLAKE, true), (SANDY_BRIDGE, false)] {
         let trial = Trial::of("puppet").with(&["--cpu", cpu]);
         let mut guest = Puppet::start(trial, bench, &format!("{name}.{cpu}"))?;
-        told.push(uses(&mut guest).with_context(|| format!("on {cpu}"))?);
+        let (answers, asked) = uses(&mut guest).with_context(|| format!("on {cpu}"))?;
+        told.push(answers);
+        ticks.push(asked);
         let seen = guest.end()?;
         let bits = seen.told().contains("the CPU has Abilities(ACCESSED_DIRTY");
         seen.holds(bits == has, &format!("{cpu} should{} have A bits", if has { "" } else { " not" }))?;
     }
     ensure!(told[0] == told[1], "with A bits {:?}, without {:?}", told[0], told[1]);
-    Ok(format!("idle pages with and without A bits: {:?}", told[0]))
+    ensure!(
+        ticks.iter().all(|ticks| *ticks < MARKED),
+        "marking them should take {MARKED} ticks at most, not {ticks:?}"
+    );
+    Ok(format!(
+        "idle pages with and without A bits: {:?}; to ask, and mark all, takes {} and {} ticks",
+        told[0], ticks[0], ticks[1]
+    ))
 }
 
-fn uses(guest: &mut Puppet) -> anyhow::Result<Vec<u64>> {
+/// How many pages are idle after each of some uses, and the ticks that the longest question took.
+fn uses(guest: &mut Puppet) -> anyhow::Result<(Vec<u64>, u64)> {
     const PAGES: u64 = 600;
-    let mut answers = Vec::new();
+    let (mut answers, mut longest) = (Vec::new(), 0);
     let mut tells = |guest: &Puppet, expected: u64| {
         let told = guest.done("idle 20")?;
-        ensure!(
-            told.contains(&format!("idle pages={expected} of {PAGES}\n")),
-            "{expected} are idle, and told is {told}"
-        );
+        let said = format!("idle pages={expected} of {PAGES}, asked in ");
+        let ticks = told.split_once(&said).and_then(|(_, rest)| rest.split_once(' ')?.0.parse::<u64>().ok());
+        longest = longest.max(ticks.with_context(|| format!("{expected} are idle, and told is {told}"))?);
         answers.push(expected);
-        Ok(())
+        anyhow::Ok(())
     };
     guest.done(&format!("slot create 20 {HERE:#x} {PAGES}"))?;
     guest.fill(HERE, (PAGES, 1), (1, 1))?;
@@ -211,7 +223,7 @@ fn uses(guest: &mut Puppet) -> anyhow::Result<Vec<u64>> {
     guest.touch(page(HERE, 100), 20)?;
     tells(guest, 573)?;
     ensure!(guest.written()? == [(page(HERE, 64), 7)], "seven pages were written");
-    Ok(answers)
+    Ok((answers, longest))
 }
 
 /// Slots with a boot module's content are read from it, and what is written in one is nothing to the other.
