@@ -14,6 +14,7 @@ mod fuzz;
 mod guests;
 mod image;
 mod machine;
+mod mutant;
 mod paths;
 mod progress;
 mod run;

@@ -5,6 +5,7 @@
 
 mod host;
 mod live;
+mod pagers;
 pub mod promise;
 mod report;
 mod scenarios;

@@ -8,13 +8,14 @@ use super::kernel::{self, Boot, Kit, SYSTEM};
 use super::report::{MUTANT, Row};
 use super::{Args, Case};
 use crate::build::{self, Parts};
+use crate::mutant;
 use crate::setup::{self, TARGET, Toolchain};
 use crate::system::{self, Console, Request, System};
 use crate::{image, paths};
 use anyhow::{Context, ensure};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Instant;
 
@@ -65,11 +66,7 @@ impl Mutant {
 
     /// The source with the mistake in it.
     fn broken(&self, text: &str) -> anyhow::Result<String> {
-        let found = text.matches(&self.find).count();
-        ensure!(found == 1, "{} has its text {found} times, not once: {}", self.file.display(), self.find);
-        let broken = text.replacen(&self.find, &self.replace, 1);
-        ensure!(broken != text, "it changes nothing");
-        Ok(broken)
+        mutant::broken(text, &self.file, &self.find, &self.replace)
     }
 }
 
@@ -165,22 +162,7 @@ impl Workshop {
     /// Copies what the kernel is built from.
     fn open(args: &Args) -> anyhow::Result<Self> {
         let tree = paths::target().join("mutants/tree");
-        if tree.exists() {
-            std::fs::remove_dir_all(&tree).with_context(|| format!("removing {}", tree.display()))?;
-        }
-        std::fs::create_dir_all(&tree).with_context(|| format!("making {}", tree.display()))?;
-        let mut command = Command::new("cp");
-        command.current_dir(paths::root()).args(["--recursive", "--preserve=timestamps"]).args(SOURCES).arg(&tree);
-        ensure!(command.status().context("starting cp")?.success(), "the sources were not copied");
-        let manifest = tree.join("Cargo.toml");
-        let mut table: toml::Table = std::fs::read_to_string(&manifest)?.parse()?;
-        let workspace = table.get_mut("workspace").and_then(toml::Value::as_table_mut).context("no workspace")?;
-        workspace.insert("members".to_owned(), toml::Value::from(MEMBERS.to_vec()));
-        workspace.remove("default-members");
-        workspace.remove("exclude");
-        let profiles = table.get_mut("profile").and_then(toml::Value::as_table_mut).context("no profile")?;
-        profiles.extend(PROFILE.parse::<toml::Table>()?);
-        std::fs::write(&manifest, table.to_string())?;
+        mutant::copy(&tree, &SOURCES, &MEMBERS, PROFILE)?;
         let parts = build::parts(&mut system(Vec::new())?, args.toolchain)?;
         Ok(Self { tree, toolchain: setup::toolchain(args.toolchain)?, parts })
     }

@@ -1,5 +1,6 @@
 //! Promises that need no machine: the libraries' own tests and the house's rules.
 
+use super::pagers;
 use super::promise::{Length, Promise};
 use super::report::Report;
 use crate::{check, fuzz, paths};
@@ -12,6 +13,7 @@ pub const NAME: &str = "host";
 /// What needs no machine.
 pub const RULES: &[Promise] = &[
     Promise { name: "house::rules_are_kept", check: |_, _| check::rules() },
+    Promise { name: "pagers::broken_ones_are_caught", check: pagers::caught },
     Promise { name: "fuzz::no_input_breaks_a_promise", check: |_, _| fuzz::short() },
 ];
 
