@@ -1,5 +1,6 @@
 #!/bin/sh
-# /init of a guest that is drilled over the control console: it checks its memory round after round until a line is typed.
+# /init of a guest that is drilled over the control console: it checks its memory round after round until it is told to stop.
+# Meanwhile it reads and writes pages that are not its RAM: `sum FIRST COUNT` and `zero FIRST COUNT`, by their numbers.
 # A check that fails ends the machine with a panic, which is a failure to the system.
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
@@ -11,7 +12,24 @@ fail() {
     exit 1 # the kernel panics without its init, and reboot=t panic=-1 make that a triple fault
 }
 
-(read -r word </dev/console && echo "$word" >/tmp/told) &
+while read -r word first count; do
+    case "$word" in
+    sum)
+        dd if=/dev/mem of=/tmp/pages bs=4096 skip="$first" count="$count" 2>/dev/null
+        sum=$(crc32 /tmp/pages)
+        echo "drill: sum ${sum%% *}"
+        rm /tmp/pages
+        ;;
+    zero)
+        dd if=/dev/zero of=/dev/mem bs=4096 seek="$first" count="$count" conv=notrunc 2>/dev/null
+        echo "drill: zeroed $count"
+        ;;
+    *)
+        echo "$word" >/tmp/told
+        break
+        ;;
+    esac
+done </dev/console &
 
 round=0
 while [ ! -e /tmp/told ]; do

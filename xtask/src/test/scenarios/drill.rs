@@ -1,5 +1,6 @@
 //! Drills over the control console: memory is changed under a running Linux, which checks it all the time.
 
+use crate::paths;
 use crate::status::Status;
 use crate::test::live::Live;
 use crate::test::promise::{Bench, Length};
@@ -26,6 +27,12 @@ const REPLACED: usize = 100;
 const REPLACED_A_PASS: usize = 5;
 /// Where nothing of the guest's is.
 const BESIDE: u64 = 256 << 20;
+/// Slots with the content of a boot module, the guest's initial file system, and where they lie: where a PC has a graphics card's
+/// memory, which Linux lets its /dev/mem read and write.
+const IMAGED: [(u64, u64); 2] = [(11, 0xa_0000), (12, 0xa_8000)];
+const CARD_PAGES: u64 = 8;
+const MODULE: &str = "initramfs-drill";
+const PAGE: u64 = 4096;
 
 /// A Linux that checks its memory until it is told to stop, with frames for a second guest like it.
 fn drilled(policy: &str) -> Trial {
@@ -35,7 +42,10 @@ fn drilled(policy: &str) -> Trial {
 
 /// Slots come, move and go; pages are taken back, logged, tracked; and no checksum is wrong.
 pub fn slots(bench: &Bench, name: &str) -> anyhow::Result<String> {
-    let mut guest = drilled("demand").set("task.supervisor.options.check=true").start(bench, name)?;
+    let trial =
+        drilled("demand").set("task.supervisor.options.check=true").set("task.vmm-mm.modules=[\"initramfs-drill\"]");
+    let trial = IMAGED.iter().fold(trial, |trial, (slot, _)| trial.set(&format!("task.vmm-mm.image.{slot}={MODULE}")));
+    let mut guest = trial.start(bench, name)?;
     guest.shows("drill: round 1 ok", Duration::from_secs(600))?;
     beside(&guest)?;
     let faults = figure(&guest, "pf_fixed ")?;
@@ -49,11 +59,14 @@ pub fn slots(bench: &Bench, name: &str) -> anyhow::Result<String> {
     anyhow::ensure!(taken_back > least, "{taken_back} faults brought back what was taken {TAKEN_BACK} times");
     let written = log(&mut guest, 1)?;
     tracked(&mut guest)?;
+    let imaged = imaged(&mut guest)?;
     let copied = copied(&mut guest)?;
     let swapped = swapped(&mut guest, bench.length)?;
     let replaced = replaced(&mut guest, bench.length)?;
     ends(guest)?;
-    Ok(format!("{taken_back} faults brought pages back, {written} dirty pages read, {copied}, {swapped}, {replaced}"))
+    Ok(format!(
+        "{taken_back} faults brought pages back, {written} dirty pages read, {imaged}, {copied}, {swapped}, {replaced}"
+    ))
 }
 
 /// Large pages are split by the dirty log and collapse behind it; a copy made meanwhile equals the original.
@@ -143,6 +156,54 @@ fn tracked(guest: &mut Live) -> anyhow::Result<()> {
     let emulated = figure(guest, "pf_emulate ")? - emulated;
     anyhow::ensure!(emulated >= 512, "a pass writes 512 words of the page at {page:#x}, and {emulated} were emulated");
     Ok(())
+}
+
+/// Slots beside RAM have a boot module's content. Linux reads them and writes into one while it checks its memory, and what
+/// it writes is nothing to the other.
+fn imaged(guest: &mut Live) -> anyhow::Result<String> {
+    const WRITTEN: u64 = 3;
+    let mut module = std::fs::read(paths::guests().join(MODULE))?;
+    module.truncate((CARD_PAGES * PAGE) as usize);
+    let whole = crc32(&module);
+    module[..(WRITTEN * PAGE) as usize].fill(0);
+    let written = crc32(&module);
+    let [(slot, first), (_, second)] = IMAGED;
+    for (slot, at) in IMAGED {
+        guest.done(&format!("slot create {slot} {at:#x} {CARD_PAGES}"))?;
+        reads(guest, at, whole)?;
+    }
+    let from_module = figure(guest, "image_reads ")?;
+    anyhow::ensure!(from_module == CARD_PAGES, "two slots of {CARD_PAGES} pages, and {from_module} were read");
+    let breaks = figure(guest, "cow_breaks ")?;
+    guest.done(&format!("type zero {} {WRITTEN}", first / PAGE))?;
+    guest.shows(&format!("drill: zeroed {WRITTEN}"), ROUND)?;
+    let breaks = figure(guest, "cow_breaks ")? - breaks;
+    anyhow::ensure!(breaks == WRITTEN, "{WRITTEN} pages were written, and {breaks} copied for it");
+    reads(guest, first, written)?;
+    reads(guest, second, whole)?;
+    // Made again, it has the module's content again.
+    guest.done(&format!("slot delete {slot}"))?;
+    guest.done(&format!("slot create {slot} {first:#x} {CARD_PAGES}"))?;
+    reads(guest, first, whole)?;
+    for (slot, _) in IMAGED {
+        guest.done(&format!("slot delete {slot}"))?;
+    }
+    a_whole_pass(guest)?;
+    Ok(format!("{CARD_PAGES} pages of a boot module read by Linux in two slots, {breaks} copied on its writes"))
+}
+
+/// Linux reads a slot's pages, and they have that sum.
+fn reads(guest: &mut Live, gpa: u64, sum: u32) -> anyhow::Result<()> {
+    guest.done(&format!("type sum {} {CARD_PAGES}", gpa / PAGE))?;
+    let told = guest.line("drill: sum ", ROUND)?;
+    anyhow::ensure!(told.trim() == format!("{sum:08x}"), "{CARD_PAGES} pages from {gpa:#x} on: {told}, not {sum:08x}");
+    Ok(())
+}
+
+/// As busybox has it: the polynomial of Ethernet, bits in the order of a serial line.
+fn crc32(bytes: &[u8]) -> u32 {
+    let shift = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), shift))
 }
 
 /// Its RAM is copied while it runs, and the copy is compared.
