@@ -233,7 +233,7 @@ impl World {
             Step::MemoryType(gfn) => self.memory_type(gfn),
             Step::Time => self.time_passes(),
             Step::Prefault(first, pages) => self.prefault(first, pages),
-            Step::Refuse => self.machine.refuse = Some(Refused::BadHandle),
+            Step::Refuse(after) => self.machine.refuse_after = Some((after, Refused::BadHandle)),
         }
     }
 }

@@ -38,7 +38,7 @@ impl World {
 
     /// At the end: without slots each frame is free, or has what outlives them.
     pub fn everything_comes_back(&mut self) {
-        self.machine.refuse = None;
+        self.machine.refuse_after = None;
         for id in self.slots.keys().copied().collect::<Vec<_>>() {
             self.delete(id);
         }

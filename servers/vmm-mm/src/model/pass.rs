@@ -27,7 +27,7 @@ impl World {
 
     /// So many pages are mapped ahead, as far as there is memory.
     pub fn prefault(&mut self, first: u64, pages: u64) {
-        let refuses = self.machine.refuse.is_some();
+        let refuses = self.machine.refuse_after.is_some();
         let known = (first..first + pages).take_while(|gfn| self.at(*gfn).is_some()).count() as u64;
         let left = match self.ask(SlotRequest::Prefault(Gfn(first), pages)) {
             SlotReply::Done => 0,

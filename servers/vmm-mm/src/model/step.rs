@@ -28,8 +28,8 @@ pub enum Step {
     Recover,
     /// The guest makes 64 KiB at this address uncached.
     MemoryType(u64),
-    /// The kernel refuses the next change.
-    Refuse,
+    /// The kernel refuses a change, after so many that it makes.
+    Refuse(u32),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +69,8 @@ pub fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(id, base, pages, flags)| Step::Create(id, base, pages, flags)),
         1 => id.clone().prop_map(Step::Delete),
         1 => (id.clone(), base()).prop_map(|(id, base)| Step::Move(id, base)),
-        2 => (id.clone(), flags).prop_map(|(id, flags)| Step::Flags(id, flags)),
+        3 => (id.clone(), prop_oneof![flags, Just(SlotFlags::LOG_DIRTY_PAGES), Just(SlotFlags::empty())])
+            .prop_map(|(id, flags)| Step::Flags(id, flags)),
         16 => (vcpu.clone(), gfn(), tried()).prop_map(|(vcpu, gfn, tried)| Step::Access(vcpu, gfn, tried)),
         1 => (vcpu, gfn(), id.clone(), prop::option::of(base()))
             .prop_map(|(vcpu, gfn, id, base)| Step::Overtaken(vcpu, gfn, id, base)),
@@ -81,7 +82,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => (gfn(), 1u64..40).prop_map(|(first, pages)| Step::Prefault(first, pages)),
         1 => Just(Step::Recover),
         1 => gfn().prop_map(Step::MemoryType),
-        1 => Just(Step::Refuse),
+        1 => (0u32..4).prop_map(Step::Refuse),
     ]
 }
 
