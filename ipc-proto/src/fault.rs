@@ -115,6 +115,12 @@ impl fmt::Display for Qualification {
 }
 
 impl Fault {
+    /// Whether the access was made to deliver an event: no instruction made it, and nobody can emulate one that did.
+    #[must_use]
+    pub const fn delivers_event(&self) -> bool {
+        self.idt_vectoring >> 31 != 0
+    }
+
     /// The message as register words.
     #[must_use]
     #[inline]

@@ -4,6 +4,7 @@
 const GUESTS: &[(&str, &str)] = &[
     ("touch", "flat.ld"),
     ("touch-triple-fault", "flat.ld"),
+    ("touch-vectoring", "flat.ld"),
     ("touch-forever", "flat.ld"),
     ("bench", "flat.ld"),
     ("bench-runs", "flat.ld"),

@@ -31,19 +31,20 @@ pub fn left(core: &mut Core, id: u8, kind: FaultKind, now: u64) -> Next {
         vcpu.cpu.block_nmi();
     }
     let vm = &core.system.vms[usize::from(vcpu.vm)];
-    let gpa = violation.gpa.0;
+    let (gpa, gfn, delivers) = (violation.gpa.0, violation.gpa.gfn(), violation.idt_vectoring >> 31 != 0);
     let Some(pager) = vm.pager else {
         return crate::exit::ask_server(core, id, Exit::NoPager(gpa, violation.qualification));
     };
     match kind {
         FaultKind::Violation if mend::might(vm, violation.qualification) => {
-            let place = core.system.ept(vm).find(violation.gpa.gfn().0, 1);
+            let place = core.system.ept(vm).find(gfn.0, 1);
             if mend::mend(&place, mend::tried(violation.qualification)) {
                 vcpu.counts.mended += 1;
                 return core.run(Next::Guest(id));
             }
         }
-        FaultKind::Misconfiguration if mmio::is_remembered(core.system, vm, violation.gpa.gfn()) => {
+        // No instruction has made an access that delivers an event: the pager is asked.
+        FaultKind::Misconfiguration if !delivers && mmio::is_remembered(core.system, vm, gfn) => {
             vcpu.mended();
             return crate::exit::ask_server(core, id, Exit::Mmio(gpa, 0));
         }

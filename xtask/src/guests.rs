@@ -28,6 +28,7 @@ enum Source {
 const GUESTS: &[(&str, Source)] = &[
     ("touch", Source::Ours(ours::TOUCH)),
     ("touch-triple-fault", Source::Ours(ours::TRIPLE_FAULT)),
+    ("touch-vectoring", Source::Ours(ours::VECTORING)),
     ("touch-forever", Source::Ours(ours::FOREVER)),
     ("bench", Source::Ours(ours::BENCH)),
     ("bench-runs", Source::Ours(ours::BENCH_RUNS)),

@@ -269,6 +269,9 @@ impl Pager {
         if answer == Err(DenyReason::OutOfMemory) && policy.duties().overcommit == Overcommit::Yes {
             answer = mmu.starved(fault, slots, policy, advice, stats);
         }
+        if fault.delivers_event() && matches!(answer, Ok((PfRet::Emulate, _))) {
+            answer = Err(DenyReason::NoSlot);
+        }
         history.note(fault, page_fault.slot, answer.ok().map(|(result, _)| result));
         match answer {
             Ok((result, reply)) => {

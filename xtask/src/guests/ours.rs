@@ -40,6 +40,8 @@ enum Form {
 pub const TOUCH: Program = Program { name: "touch", form: Form::Flat };
 /// Ends in a triple fault.
 pub const TRIPLE_FAULT: Program = Program { name: "touch-triple-fault", form: Form::Flat };
+/// Has its interrupt table where nothing is.
+pub const VECTORING: Program = Program { name: "touch-vectoring", form: Form::Flat };
 /// Never ends.
 pub const FOREVER: Program = Program { name: "touch-forever", form: Form::Flat };
 /// Times what it does.

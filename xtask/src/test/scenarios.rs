@@ -61,6 +61,7 @@ pub const ALL: &[Promise] = &[
     Promise { name: "rogue::a_server_reaches_only_what_it_was_given", check: rogue::stopped },
     Promise { name: "ticks::none_is_more_than_recorded", check: ticks::recorded },
     Promise { name: "stops::a_triple_fault_ends_the_vm_with_its_registers", check: stops::triple_fault },
+    Promise { name: "stops::an_event_that_needs_what_is_no_memory_ends_the_vm", check: stops::vectoring },
     Promise { name: "stops::a_guest_cannot_speak_for_the_system", check: stops::liar },
     Promise { name: "stops::a_fault_without_end_ends_the_vm_with_the_whole_story", check: stops::endless },
     Promise { name: "stops::without_a_pager_the_first_fault_stops_the_guest", check: stops::no_pager },

@@ -124,6 +124,23 @@ fn no_slot_is_mmio() {
 }
 
 /// Fault 6: delete, move and flag changes could not be reached; odd page counts were refused.
+/// The VM's server could only emulate the instruction at RIP, which has not made the access.
+#[test]
+fn what_is_no_memory_cannot_deliver_an_event() {
+    const OF_UD: u32 = 1 << 31 | 3 << 8 | 6;
+    let (mut pager, mut machine) = one_slot(READONLY);
+    for (gfn, tried, kind) in [
+        (0xb8, READ, FaultKind::Violation),
+        (0xb8, READ, FaultKind::Misconfiguration),
+        (0x100, WRITE, FaultKind::Violation),
+    ] {
+        let fault = Fault { kind, idt_vectoring: OF_UD, ..access(gfn, tried) };
+        assert_eq!(reply(&pager.answer(&fault, &mut machine)), ClaimedReply::Deny(DenyReason::NoSlot), "{gfn:#x}");
+    }
+    let fault = Fault { idt_vectoring: OF_UD, ..access(0x100, READ) };
+    assert_eq!(map(&pager.answer(&fault, &mut machine)).gfn, Gfn(0x100), "memory can");
+}
+
 #[test]
 fn slots_are_made_moved_changed_and_deleted_by_message() {
     let (mut pager, mut machine) = one_slot(NONE);

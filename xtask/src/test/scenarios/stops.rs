@@ -13,6 +13,15 @@ pub fn triple_fault(bench: &Bench, name: &str) -> anyhow::Result<String> {
     Ok(String::new())
 }
 
+/// An event whose delivery needs what is no memory: no instruction could be emulated for it, and nobody goes round for ever.
+pub fn vectoring(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    let seen = Trial::of("touch").set("vm.kernel=touch-vectoring").run(bench, name)?;
+    seen.ends(Status::Failed)?.shows("vectoring: 0xffffffffffffffff where the table is")?;
+    // The gate of #UD.
+    seen.tells("the pager denied an access to 0xb8060")?.ledger_matches()?;
+    Ok(String::new())
+}
+
 /// What ends the system is what the kernel says, not what looks like it on the guest's console.
 pub fn liar(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let seen = Trial::of("touch").set("vm.kernel=touch-liar").run(bench, name)?;
