@@ -2,9 +2,9 @@
 
 use crate::arch::boot_memory::BootFrames;
 use crate::arch::paging::{PhysMap, UserPages};
-use crate::ept::{Format, Tree};
+use crate::ept::{Entry, Format, Tree};
 use core::ops::Range;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use elf::ElfBytes;
 use elf::abi::{ET_EXEC, PF_W, PF_X, PT_LOAD};
 use elf::endian::LittleEndian;
@@ -110,8 +110,7 @@ impl Image {
         let Ok(elf) = ElfBytes::<LittleEndian>::minimal_parse(self.bytes) else { return };
         for segment in elf.segments().iter().flat_map(|all| all.iter()).filter(|it| it.p_type == PT_LOAD) {
             let bytes = elf.segment_data(&segment).unwrap_or_default();
-            let mut rights = Rights::READ;
-            rights.set(Rights::WRITE, segment.p_flags & PF_W != 0);
+            let mut rights = if segment.p_flags & PF_W != 0 { Rights::READ | Rights::WRITE } else { Rights::READ };
             rights.set(Rights::EXECUTE, segment.p_flags & PF_X != 0);
             let mut content = bytes.chunks(4096);
             for at in (segment.p_vaddr..segment.p_vaddr + segment.p_memsz).step_by(4096) {
@@ -121,26 +120,29 @@ impl Image {
         }
     }
 
-    /// The task sees the image, as it was made: what could be written of it is written anew.
+    /// The task sees the image. It is as it was made: so it was at boot, and [`Self::take_off`] leaves it so.
     pub fn put_on(&self, root: Pfn, memory: &PhysMap) {
-        self.each_page(|at, pfn, rights, content| {
-            if rights.contains(Rights::WRITE) {
-                memory.fill(pfn, content);
-            }
-            set_leaf(root, memory, at, UserPages::leaf(pfn, 1, rights, MemType::WriteBack));
+        self.each_entry(root, memory, |entry, pfn, rights, _| {
+            entry.store(UserPages::leaf(pfn, 1, rights, MemType::WriteBack), Relaxed);
         });
     }
 
-    /// The task does not see the image any more.
+    /// The task does not see the image any more. What it has written of it is written anew: the pages with their D bits set.
     pub fn take_off(&self, root: Pfn, memory: &PhysMap) {
-        self.each_page(|at, _, _, _| set_leaf(root, memory, at, 0));
+        self.each_entry(root, memory, |entry, pfn, _, content| {
+            if matches!(UserPages::decode(entry.swap(0, Relaxed), 1), Entry::Leaf(leaf) if leaf.dirty) {
+                memory.fill(pfn, content);
+            }
+        });
     }
-}
 
-/// Changes the entry of a page whose table is there.
-fn set_leaf(root: Pfn, memory: &PhysMap, at: u64, entry: u64) {
-    let place = Tree::<UserPages, _>::new(root, memory).find(at >> 12, 1);
-    if place.level == 1 {
-        place.table[place.index].store(entry, Relaxed);
+    /// Visits its pages with their entries, whose tables are there: one walk for each table.
+    fn each_entry(&self, root: Pfn, memory: &PhysMap, mut visit: impl FnMut(&AtomicU64, Pfn, Rights, &[u8])) {
+        let (tree, mut last) = (Tree::<UserPages, _>::new(root, memory), None);
+        self.each_page(|at, pfn, rights, content| {
+            let same = last.filter(|(block, _)| *block == at >> 21);
+            let (_, table) = *last.insert(same.unwrap_or_else(|| (at >> 21, tree.find(at >> 12, 1).table)));
+            visit(&table[(at >> 12) as usize % table.len()], pfn, rights, content);
+        });
     }
 }

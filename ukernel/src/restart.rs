@@ -53,7 +53,7 @@ fn start(core: &mut Core, id: u8, image: u64) -> Result<(), Refused> {
     }
     let thread = &mut core.threads[usize::from(id)];
     let (memory, root) = (&system.memory, task.space.root());
-    task.images.iter().for_each(|image| image.take_off(root, memory));
+    task.images[usize::from(thread.life.image)].take_off(root, memory);
     chosen.put_on(root, memory);
     memory.clear(thread.message);
     thread.life.incarnation += 1;

@@ -218,7 +218,10 @@ impl Pager {
         let (mut pfn, mut all) = (self.first_pfn, 0);
         for vm in &mut self.vms {
             let (end, mut owned) = (pfn + u64::from(vm.pool.total()), 0);
-            while let Some(run) = machine.owned(pfn).filter(|run| run.first < end) {
+            // Behind the last frame the kernel would look through all that are not the pager's.
+            while pfn < end
+                && let Some(run) = machine.owned(pfn).filter(|run| run.first < end)
+            {
                 let behind = (run.first + run.count).min(end);
                 owned += behind - run.first;
                 // Both are below the number of frames.
@@ -303,7 +306,9 @@ impl Pager {
     fn look_for_strays<M: Memory + Kernel>(&self, marks: &Marks, machine: &mut M) -> Result<(), Broken> {
         let end = self.first_pfn + u64::from(marks.total);
         let mut pfn = self.first_pfn;
-        while let Some(run) = machine.owned(pfn).filter(|run| run.first < end) {
+        while pfn < end
+            && let Some(run) = machine.owned(pfn).filter(|run| run.first < end)
+        {
             pfn = run.first + run.count;
             let first = (run.first - self.first_pfn) as u32;
             let free = marks.next(first, false, machine);

@@ -42,7 +42,9 @@ impl Pager {
             vm.pool.reopen(self.first_pfn, place, *share as u32);
             let (begin, end) = (self.first_pfn + u64::from(place), self.first_pfn + u64::from(place) + share);
             let (mut pfn, mut owned) = (begin, 0);
-            while let Some(run) = machine.owned(pfn).filter(|run| run.first < end) {
+            while pfn < end
+                && let Some(run) = machine.owned(pfn).filter(|run| run.first < end)
+            {
                 pfn = (run.first + run.count).min(end);
                 owned += pfn - run.first;
                 if run.mapped {

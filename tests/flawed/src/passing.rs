@@ -1,5 +1,5 @@
-//! Deaths while one pager makes way for another, and while pages go and come back: every second incarnation dies at the next
-//! step, in the middle of what it does there. The ones between are sound, so that each death has somebody who goes on.
+//! Deaths while one pager makes way for another, and while pages go and come back: each incarnation dies at the next step, in the
+//! middle of what it does there.
 
 use crate::dying::{Dying, Over};
 use ipc_proto::layout::HANDED_OVER;
@@ -40,17 +40,26 @@ pub enum Step {
     HalfPacked,
 }
 
-/// Steps of a hand-over, on both sides.
+/// Steps of a hand-over, on both sides. The incarnations between are sound, so that each death has somebody who goes on.
 pub const HAND_OVER: &[Step] = &[
     Step::Asked,
+    Step::Never,
     Step::HalfHanded,
+    Step::Never,
     Step::Told,
+    Step::Never,
     Step::Handed,
+    Step::Never,
     Step::Begun,
+    Step::Never,
     Step::HalfTaken,
+    Step::Never,
     Step::HalfKept,
+    Step::Never,
     Step::Taken,
+    Step::Never,
     Step::First,
+    Step::Never,
 ];
 /// Steps of a page that goes.
 pub const RECLAIM: &[Step] = &[Step::Unmapped, Step::HalfPacked];
@@ -71,10 +80,7 @@ pub struct Passing {
 impl Passing {
     /// That of `incarnation`, which dies at one of those steps, not before it was asked for `after` faults.
     pub fn of(steps: &[Step], incarnation: u32, kept: u64, after: u64) -> Self {
-        let step = match incarnation % 2 {
-            0 => steps[incarnation as usize / 2 % steps.len()],
-            _ => Step::Never,
-        };
+        let step = steps[incarnation as usize % steps.len()];
         if step == Step::Begun && kept == HANDED_OVER {
             panic!("here is the flaw: {step:?}");
         }

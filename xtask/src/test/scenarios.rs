@@ -48,6 +48,8 @@ pub const ALL: &[Promise] = &[
     Promise { name: "pipeline::a_private_page_is_the_guests_alone", check: pipeline::private },
     Promise { name: "lives::a_guest_passes_every_check_over_many_lives_of_its_pager", check: lives::touched },
     Promise { name: "lives::the_pager_dies_at_each_step_of_the_protocol", check: lives::steps },
+    Promise { name: "lives::a_pager_dies_with_a_page_half_taken", check: lives::reclaims },
+    Promise { name: "lives::a_server_that_dies_takes_its_vm_alone", check: lives::server },
     Promise { name: "swaps::a_pager_that_is_asked_to_begin_anew_loses_nothing", check: swaps::asked },
     Promise { name: "swaps::a_death_at_any_step_of_a_hand_over_loses_nothing", check: swaps::dies },
     Promise { name: "swaps::kills_at_any_tick_of_a_hand_over_lose_nothing", check: swaps::killed },

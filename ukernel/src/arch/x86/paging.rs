@@ -120,13 +120,11 @@ impl PhysMap {
         // SAFETY: the frame is mapped, `count` words of it and of `bytes` are there, and the frame's are atomics, which any
         // other reference to it takes into account.
         unsafe {
-            asm!("rep movsq", inout("rcx") count => _, inout("rsi") whole.as_ptr() => _, inout("rdi") words.as_ptr() => _,
-                options(nostack));
+            asm!("rep movsq", "mov rcx, {rest}", "rep stosq", rest = in(reg) words.len() - count, in("rax") 0u64,
+                inout("rcx") count => _, inout("rsi") whole.as_ptr() => _, inout("rdi") words.as_ptr() => _, options(nostack));
         }
-        for (slot, word) in
-            words[count..].iter().zip([u64::from_le_bytes(last)].into_iter().chain(core::iter::repeat(0)))
-        {
-            slot.store(word, Relaxed);
+        if let Some(slot) = words.get(count) {
+            slot.store(u64::from_le_bytes(last), Relaxed);
         }
     }
 
