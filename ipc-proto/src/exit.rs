@@ -3,6 +3,10 @@
 //! The general registers of the guest are in the vCPU's state page ([`crate::state`]) from the moment the guest is
 //! left; what else is there depends on the exit: [`Exit::travels`].
 
+mod port;
+
+pub use port::{Direction, PortAccess, PortParts};
+
 use crate::refused::{DenyReason, Unknown};
 use crate::state::StateMask;
 use crate::words::{Words, bits};
@@ -67,58 +71,6 @@ pub enum Exit {
     Other(u64, u64),
 }
 
-/// What an I/O instruction wants: exit qualification as in SDM vol. 3C, table 28-5.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortAccess {
-    /// The port.
-    pub port: u16,
-    /// Bytes at a time: 1, 2 or 4.
-    pub size: u8,
-    /// Which way.
-    pub direction: Direction,
-    /// INS or OUTS: memory is the other operand.
-    pub string: bool,
-    /// With a REP prefix.
-    pub rep: bool,
-}
-
-/// Which way an I/O instruction moves data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Direction {
-    /// To the device.
-    Out,
-    /// From the device.
-    In,
-}
-
-impl PortAccess {
-    /// From an exit qualification.
-    #[must_use]
-    pub const fn from_qualification(word: u64) -> Self {
-        Self {
-            port: (word >> 16) as u16,
-            size: bits(word, 0, 3) as u8 + 1,
-            direction: if bits(word, 3, 1) == 1 { Direction::In } else { Direction::Out },
-            string: bits(word, 4, 1) == 1,
-            rep: bits(word, 5, 1) == 1,
-        }
-    }
-
-    /// As an exit qualification.
-    #[must_use]
-    pub const fn to_qualification(self) -> u64 {
-        let direction = match self.direction {
-            Direction::In => 1 << 3,
-            Direction::Out => 0,
-        };
-        ((self.size as u64).wrapping_sub(1) & 7)
-            | direction
-            | (self.string as u64) << 4
-            | (self.rep as u64) << 5
-            | (self.port as u64) << 16
-    }
-}
-
 /// An exit with the vCPU it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitMessage {
@@ -135,7 +87,7 @@ pub struct ExitMessage {
 impl ExitMessage {
     /// The message as register words.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub const fn to_words(&self) -> Words {
         let (variant, first, second) = self.exit.parts();
         let head = self.vcpu as u64 | (self.vm as u64) << 16 | (self.length as u64) << 32 | (variant as u64) << 56;
@@ -157,6 +109,7 @@ impl ExitMessage {
 }
 
 impl Exit {
+    #[inline(always)]
     const fn parts(&self) -> (u8, u64, u64) {
         match *self {
             Self::Cpuid => (1, 0, 0),
@@ -217,7 +170,7 @@ impl Exit {
             Self::Cpuid | Self::InterruptWindow | Self::CacheControl | Self::Hypercall => StateMask::empty(),
             Self::Hlt => StateMask::RFLAGS,
             Self::ReadMsr => StateMask::EFER,
-            Self::Port(access) if !access.string => StateMask::empty(),
+            Self::Port(access) if !access.string() => StateMask::empty(),
             Self::WriteMsr => StateMask::EFER.union(StateMask::CONTROL),
             Self::Mmio(..) => StateMask::RIP
                 .union(StateMask::RFLAGS)

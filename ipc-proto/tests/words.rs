@@ -194,8 +194,8 @@ fn an_io_qualification_is_read_as_the_manual_says() {
             for low in 0..8u64 {
                 let word = u64::from(port) << 16 | low << 3 | u64::from(size - 1);
                 let access = PortAccess::from_qualification(word);
-                assert_eq!((access.port, access.size), (port, size));
-                assert_eq!((access.string, access.rep), (low & 2 != 0, low & 4 != 0));
+                assert_eq!((access.port(), access.size()), (port, size));
+                assert_eq!((access.string(), access.rep()), (low & 2 != 0, low & 4 != 0));
                 assert_eq!(access.to_qualification(), word);
             }
         }

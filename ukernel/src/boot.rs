@@ -19,6 +19,7 @@ use crate::grant::Shapes;
 use crate::log;
 use crate::restart;
 use crate::system::System;
+use crate::thread::{Life, Thread};
 use heapless::{String, Vec};
 use ipc_proto::grant::Level;
 use ipc_proto::manifest::{MODULE, Manifest};
@@ -100,7 +101,7 @@ impl Boot {
             self.frames.place_zeroed::<Tables>().ok_or_else(nothing_left)?.start(stack.trap(), door::trap_address());
         let tsc_hz = machine::tsc_frequency(cpu::tsc);
         let apic = Apic::start(self.features, cpu::tsc);
-        let (mut tasks, threads) = self.tasks(tsc_hz)?;
+        let mut tasks = self.tasks(tsc_hz)?;
         let vms = self.vms(&tasks)?;
         let manifest = self.manifest.clone();
         objects::give_handles(&mut tasks, &manifest, &vms);
@@ -119,7 +120,7 @@ impl Boot {
         objects::fill_pools(system, &manifest)?;
         let addresses = tables.addresses();
         let core = self.frames.place(Core::new(system, tables, apic, stack)).ok_or_else(nothing_left)?;
-        core.threads = threads;
+        core.threads = system.tasks.iter().map(|task| Thread::new(task, Life::default())).collect();
         core.watch = restart::watch(&core.threads);
         core.arm_timer();
         stack.belongs_to(core);

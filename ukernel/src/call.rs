@@ -12,9 +12,14 @@ use ipc_proto::exit::{Resume, ResumeFlags};
 use ipc_proto::refused::Refused;
 use ipc_proto::words::Words;
 
-/// Where a system call came from.
-#[derive(Clone, Copy, Debug)]
+/// What a system call came with, as the entry pushed it.
+#[derive(Debug)]
+#[repr(C)]
 pub struct Caller {
+    /// The message registers.
+    pub words: Words,
+    /// rax: which call.
+    pub number: u64,
     /// Where it comes back to.
     pub rip: u64,
     /// Its stack pointer.
@@ -35,7 +40,8 @@ const TASK_END: u64 = 1 << 47;
 
 /// A system call of the thread that runs.
 #[inline(always)]
-pub fn system_call(core: &mut Core, caller: Caller, number: u64, words: &Words) -> Next {
+pub fn system_call(core: &mut Core, caller: &Caller) -> Next {
+    let Caller { words, number, .. } = caller;
     let Context::Thread(id) = core.current else { return core.pick() };
     if !caller.is_sound() {
         let why = format_args!("a system call from outside of the task's addresses");
@@ -44,13 +50,13 @@ pub fn system_call(core: &mut Core, caller: Caller, number: u64, words: &Words) 
     let thread = &mut core.threads[usize::from(id)];
     thread.rip = caller.rip;
     thread.rsp = caller.rsp;
-    if number == Call::ReplyReceive as u64 {
+    if *number == Call::ReplyReceive as u64 {
         return core.reply_receive(id, words);
     }
-    if number == Call::ReplyReceive as u64 | NO_REPLY {
+    if *number == Call::ReplyReceive as u64 | NO_REPLY {
         return receive_only(core, id);
     }
-    let done = match Call::from_number(number) {
+    let done = match Call::from_number(*number) {
         None | Some(Call::ReplyReceive) => Err(Refused::UnknownCall),
         Some(Call::Send) => return send(core, id, words),
         Some(Call::MemOp) => memop::mem_op(core, id, words),
@@ -142,7 +148,7 @@ fn set_timer(core: &mut Core, id: u8, deadline: u64) -> Words {
 /// Prints a line of the message page.
 fn print(core: &Core, id: u8, words: &Words, letter: Letter) -> Result<Words, Refused> {
     let len = usize::try_from(words[1]).ok().filter(|len| *len <= LINE).ok_or(Refused::BadLength)?;
-    let page = core.threads[usize::from(id)].message;
+    let page = core.threads[usize::from(id)].task.message;
     let mut line = String::<LINE>::new();
     for at in LINE_OFFSET..LINE_OFFSET + len {
         let byte = core.system.memory.byte(page, at);

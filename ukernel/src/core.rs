@@ -4,15 +4,14 @@ use crate::arch::apic::{self, Apic};
 use crate::arch::core_local::Stack;
 use crate::arch::cpu;
 use crate::arch::door::TrapFrame;
-use crate::arch::paging::{Cached, Space};
 use crate::arch::tables::Tables;
 use crate::arch::vmx::guest::Entry;
 use crate::fast::Message;
 use crate::set::Contexts;
 use crate::system::System;
 use crate::thread::{State, Thread};
+use crate::user::User;
 use crate::vcpu::{Status, Vcpu};
-use core::sync::atomic::Ordering::Relaxed;
 use heapless::Vec;
 use ipc_proto::manifest::{MAX_TASKS, MAX_VCPUS, MAX_VMS, PRIORITIES};
 use ipc_proto::words::Words;
@@ -50,6 +49,8 @@ pub struct Ready {
     sets: [Contexts; PRIORITIES],
     /// Bit `n` is set when set `n` is not empty.
     filled: u32,
+    /// The highest priority of anyone in them.
+    highest: u8,
 }
 
 /// What was granted beside vCPU faults, for the summary.
@@ -81,12 +82,10 @@ pub struct Core {
     pub round_trips: u64,
     /// Who else is ready.
     pub ready: Ready,
-    /// What of the CPU's descriptor tables changes.
-    pub tables: &'static mut Tables,
-    /// The address space that the CPU is in.
-    pub space: Option<Space>,
-    /// The vCPU whose registers the CPU holds.
-    pub resident: Option<u8>,
+    /// Whose address space and ports the CPU has.
+    pub user: User,
+    /// The vCPU whose registers the CPU holds; `u8::MAX`, which is none, at first.
+    pub resident: u8,
     /// Whether somebody is busy for too long.
     pub watch: Option<(u64, u64)>,
     apic: Apic,
@@ -98,7 +97,7 @@ impl Ready {
     #[inline(always)]
     #[must_use]
     pub const fn outranks(&self, priority: u8) -> bool {
-        self.filled >> 1 >> priority != 0
+        self.highest > priority
     }
 }
 
@@ -115,26 +114,19 @@ impl Core {
             unasked: GrantCounts::default(),
             round_trips: 0,
             ready: Ready::default(),
-            tables,
+            user: User::new(tables),
             apic,
             stack,
-            space: None,
-            resident: None,
+            resident: u8::MAX,
             watch: None,
         }
     }
 
     fn priority(&self, context: Context) -> u8 {
         match context {
-            Context::Thread(thread) => self.threads[usize::from(thread)].priority,
+            Context::Thread(thread) => self.threads[usize::from(thread)].task.priority,
             Context::Vcpu(_) | Context::Idle => VCPU_PRIORITY,
         }
-    }
-
-    /// Whether someone is ready whose priority is higher than that of `context`.
-    #[inline(always)]
-    fn outranked(&self, context: Context) -> bool {
-        self.ready.outranks(self.priority(context))
     }
 
     /// Notes that `context` is ready.
@@ -142,6 +134,7 @@ impl Core {
         let priority = self.priority(context);
         self.ready.sets[usize::from(priority)].insert(context);
         self.ready.filled |= 1 << priority;
+        self.ready.highest = self.ready.highest.max(priority);
     }
 
     /// Runs `next`, or whoever is ready and outranks it.
@@ -152,7 +145,7 @@ impl Core {
             Next::Deliver(thread) | Next::Resume(thread) => Context::Thread(thread),
             Next::Idle => return self.pick(),
         };
-        if self.outranked(context) {
+        if self.ready.outranks(self.priority(context)) {
             self.defer(next);
             return self.pick();
         }
@@ -182,8 +175,9 @@ impl Core {
             let priority = self.ready.filled.ilog2() as usize;
             let ready = &mut self.ready.sets[priority];
             let context = ready.take();
-            if ready.is_empty() {
+            if ready.members() == 0 {
                 self.ready.filled &= !(1 << priority);
+                self.ready.highest = self.ready.filled.checked_ilog2().unwrap_or(0) as u8;
             }
             if let Some(next) = context.and_then(|context| self.next_of(context)) {
                 self.current = context.unwrap_or(Context::Idle);
@@ -216,22 +210,13 @@ impl Core {
     /// Makes `vcpu` the one whose registers the CPU holds.
     #[inline(always)]
     pub fn load(&mut self, vcpu: u8) {
-        if self.resident != Some(vcpu) {
-            if let Some(before) = self.resident {
-                self.vcpus[usize::from(before)].cpu.unload();
+        if self.resident != vcpu {
+            if let Some(before) = self.vcpus.get_mut(usize::from(self.resident)) {
+                before.cpu.unload();
             }
             self.vcpus[usize::from(vcpu)].cpu.load();
-            self.resident = Some(vcpu);
+            self.resident = vcpu;
         }
-    }
-
-    /// A guest was left: its exit entered the address space of its pager.
-    #[inline(always)]
-    pub fn left_guest(&mut self) -> Option<u8> {
-        let Context::Vcpu(vcpu) = self.current else { return None };
-        self.space = Some(self.system.vms[usize::from(self.vcpus[usize::from(vcpu)].vm)].exit_space);
-        self.tables.close_ports();
-        Some(vcpu)
     }
 
     /// Before a guest is entered.
@@ -254,48 +239,22 @@ impl Core {
     /// Before a system call comes back.
     #[inline(always)]
     pub fn prepare_delivery(&mut self, thread: u8) -> Message {
-        self.enter_space(thread);
         let thread = &self.threads[usize::from(thread)];
+        self.user.enter(thread.task);
         Message { rip: thread.rip, rsp: thread.rsp, status: thread.answer.0, words: thread.answer.1 }
     }
 
     /// Before a thread goes on where a trap interrupted it.
     pub fn prepare_return(&mut self, thread: u8) -> &TrapFrame {
-        self.enter_space(thread);
-        &self.threads[usize::from(thread)].frame
+        let thread = &self.threads[usize::from(thread)];
+        self.user.enter(thread.task);
+        &thread.frame
     }
 
     /// Its kernel stack.
     #[must_use]
     pub const fn stack(&self) -> Stack {
         self.stack
-    }
-
-    /// Before waiting for an interrupt: the stack to wait on.
-    #[must_use]
-    pub const fn prepare_idle(&self) -> u64 {
-        self.stack.trap()
-    }
-
-    /// Makes the address space of `thread`'s task the CPU's.
-    #[inline(always)]
-    pub fn enter_space(&mut self, thread: u8) {
-        let task = &self.system.tasks[usize::from(thread)];
-        if self.space != Some(task.space) {
-            self.space = Some(task.space);
-            self.tables.close_ports();
-            let stale = task.window_stale.load(Relaxed);
-            if stale {
-                task.window_stale.store(false, Relaxed);
-            }
-            task.space.enter(if stale { Cached::Flush } else { Cached::Keep });
-        }
-    }
-
-    /// Lets the current task touch its ports; false when it has none, or has them already.
-    pub fn open_ports(&mut self, thread: u8) -> bool {
-        let ports = &self.system.tasks[usize::from(thread)].ports;
-        !ports.is_empty() && self.tables.open_ports(thread, ports)
     }
 
     /// The timer of this core has come: whoever asked for it is notified.
@@ -327,10 +286,4 @@ impl Core {
             _ => self.apic.end_of_interrupt(),
         }
     }
-}
-
-/// Starts a core: everyone who is ready, in order.
-#[must_use]
-pub fn begin(core: &mut Core) -> Next {
-    core.pick()
 }

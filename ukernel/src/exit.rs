@@ -12,39 +12,13 @@ use ipc_proto::fault::FaultKind;
 use ipc_proto::refused::Refused;
 use ipc_proto::words::Words;
 
-/// Who deals with an exit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// The VM's pager.
-    Pager(FaultKind),
-    /// The VM's server.
-    Server,
-    /// The kernel: an interrupt of the machine.
-    Interrupt,
-    /// The kernel: an exception that it intercepts, or an NMI.
-    Exception,
-}
-
-/// Who deals with the exit of that basic reason (SDM vol. 3D, appendix C).
-#[inline]
-#[must_use]
-pub const fn route(reason: u16) -> Route {
-    match reason {
-        48 => Route::Pager(FaultKind::Violation),
-        49 => Route::Pager(FaultKind::Misconfiguration),
-        62 => Route::Pager(FaultKind::LogFull),
-        0 => Route::Exception,
-        1 => Route::Interrupt,
-        _ => Route::Server,
-    }
-}
-
-/// The guest that ran was left.
+/// The guest that ran was left. Basic exit reasons are those of the SDM, vol. 3D, appendix C.
 #[inline(always)]
 pub fn guest_left(core: &mut Core) -> Next {
     let now = cpu::tsc();
-    let Some(id) = core.left_guest() else { return core.pick() };
+    let Context::Vcpu(id) = core.current else { return core.pick() };
     let vcpu = &mut core.vcpus[usize::from(id)];
+    core.user.left_guest(vcpu.of.exit_space);
     vcpu.cpu.left();
     let reason = vcpu.cpu.reason();
     let basic = reason as u16;
@@ -55,14 +29,16 @@ pub fn guest_left(core: &mut Core) -> Next {
         let qualification = vcpu.cpu.qualification();
         return ask_server(core, id, Exit::EntryFailed(u64::from(basic), qualification));
     }
-    match route(basic) {
-        Route::Pager(kind) => fault::left(core, id, kind, now),
-        Route::Server => {
+    match basic {
+        0 => exception(core, id),
+        1 => interrupted(core, id),
+        48 => fault::left(core, id, FaultKind::Violation, now),
+        49 => fault::left(core, id, FaultKind::Misconfiguration, now),
+        62 => fault::left(core, id, FaultKind::LogFull, now),
+        _ => {
             let exit = typed(core, id, basic);
             ask_server(core, id, exit)
         }
-        Route::Interrupt => interrupted(core, id),
-        Route::Exception => exception(core, id),
     }
 }
 

@@ -4,13 +4,13 @@
 //! do. It exists for its length: no walk while the table stays the same, no copy of a message, nothing kept for later.
 
 use crate::arch::cpu;
-use crate::arch::vmx::ept_entry::{EptFormat, page_bits};
+use crate::arch::vmx::ept_entry::{EptFormat, page_bits, run_bits};
 use crate::arch::vmx::guest::{Entry, Violation, Window};
 use crate::call::Caller;
 use crate::core::{Context, Core, VCPU_PRIORITY};
 use crate::ept::{Entry as EptEntry, Format, Place, Table};
-use crate::fault;
 use crate::frame::{Granter, Run};
+use crate::grant;
 use crate::mend;
 use crate::system::System;
 use crate::task::Handle;
@@ -19,7 +19,7 @@ use crate::vcpu::{LeafTable, Status, Vcpu};
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
 use ipc_proto::call::{Call, Received};
 use ipc_proto::exit::{Exit, ExitMessage, PortAccess, ResumeFlags};
-use ipc_proto::fault::{ClaimedReply, FaultReply, Qualification, TopUp};
+use ipc_proto::fault::{FaultReply, Qualification, TopUp};
 use ipc_proto::grant::{Level, Pfn};
 use ipc_proto::words::Words;
 
@@ -48,7 +48,7 @@ pub fn left(core: &mut Core) -> Option<Next> {
         10 => exited(core, id, 10, Exit::Cpuid),
         30 => {
             let access = PortAccess::from_qualification(vcpu.cpu.qualification());
-            if access.string { None } else { exited(core, id, 30, Exit::Port(access)) }
+            if access.string() { None } else { exited(core, id, 30, Exit::Port(access)) }
         }
         _ => None,
     }
@@ -57,9 +57,9 @@ pub fn left(core: &mut Core) -> Option<Next> {
 /// The VM's pager is asked about a violation.
 #[inline(always)]
 fn faulted(core: &mut Core, id: u8) -> Option<Next> {
-    let now = cpu::tsc();
     let vcpu = core.vcpus.get_mut(usize::from(id))?;
     let vm = vcpu.of;
+    let now = cpu::tsc();
     let violation = vcpu.cpu.violation();
     if violation.idt_vectoring >> 31 != 0 || violation.qualification & IRET != 0 || vm.hides.load(Relaxed) {
         return None;
@@ -69,15 +69,14 @@ fn faulted(core: &mut Core, id: u8) -> Option<Next> {
     }
     let pager = vm.pager?;
     let thread = waiting(&mut core.threads, pager)?;
-    if core.ready.outranks(thread.priority) || vcpu.may_be_stuck(violation.gpa) {
+    if core.ready.outranks(thread.task.priority) || vcpu.may_be_stuck(violation.gpa) {
         return None;
     }
     vcpu.cpu.left();
     vcpu.counts.exits[48] += 1;
     vcpu.status = Status::Faulted;
     vcpu.left_at = now;
-    core.tables.close_ports();
-    core.space = Some(thread.space);
+    core.user.left_guest(vm.exit_space);
     core.current = Context::Thread(pager);
     let head = vcpu.badge | vm.tables_left.load(Relaxed) << 32;
     let words = [head, violation.gpa.0, violation.qualification & 0xffff_ffff, vm.seq(), vcpu.cpu.rip(), 0];
@@ -100,8 +99,7 @@ fn mended(core: &mut Core, id: u8, violation: &Violation) -> Option<Next> {
     }
     vcpu.counts.exits[48] += 1;
     vcpu.counts.mended += 1;
-    core.space = Some(vcpu.of.exit_space);
-    core.tables.close_ports();
+    core.user.left_guest(vcpu.of.exit_space);
     Some(Next::Guest(vcpu.cpu.as_it_was_left()))
 }
 
@@ -118,8 +116,8 @@ fn known_table(vcpu: &mut Vcpu, system: &'static System, gfn: u64) -> Option<&'s
 fn exited(core: &mut Core, id: u8, reason: usize, exit: Exit) -> Option<Next> {
     let vcpu = core.vcpus.get_mut(usize::from(id))?;
     let server = vcpu.of.server;
-    let priority = waiting(&mut core.threads, server)?.priority;
-    if core.ready.outranks(priority) {
+    let thread = waiting(&mut core.threads, server)?;
+    if core.ready.outranks(thread.task.priority) {
         return None;
     }
     vcpu.cpu.left();
@@ -127,13 +125,10 @@ fn exited(core: &mut Core, id: u8, reason: usize, exit: Exit) -> Option<Next> {
     vcpu.status = Status::Exited(exit);
     let (number, vm) = (u16::from(vcpu.number), u16::from(vcpu.vm));
     let words = ExitMessage { vcpu: number, vm, length: vcpu.cpu.instruction_length(), exit }.to_words();
-    // The exit has entered the pager's space.
-    core.space = Some(vcpu.of.exit_space);
-    core.tables.close_ports();
     core.current = Context::Thread(server);
-    core.enter_space(server);
-    let server = core.threads.get_mut(usize::from(server))?;
-    Some(Next::Thread(serve(server, Context::Vcpu(id), Received::Exit, words)))
+    core.user.left_guest(vcpu.of.exit_space);
+    core.user.enter(thread.task);
+    Some(Next::Thread(serve(thread, Context::Vcpu(id), Received::Exit, words)))
 }
 
 /// The thread, if it waits for a message.
@@ -160,28 +155,28 @@ pub enum Next {
 
 /// A system call of the thread that runs: an answer, or a call that carries nothing but itself.
 #[inline(always)]
-pub fn called(core: &mut Core, caller: Caller, number: u64, words: &Words) -> Option<Next> {
+pub fn called(core: &mut Core, caller: &Caller) -> Option<Next> {
     const REPLY: u64 = Call::ReplyReceive as u64;
     const SEND: u64 = Call::Send as u64;
-    if number > SEND || !caller.is_sound() {
+    if caller.number > SEND || !caller.is_sound() {
         return None;
     }
     let Context::Thread(id) = core.current else { return None };
     let thread = core.threads.get_mut(usize::from(id))?;
-    match number {
+    match caller.number {
         REPLY if !thread.has_mail() => match thread.serving {
-            Context::Vcpu(asker) => answered_vcpu(core, caller, (id, asker), words),
-            Context::Thread(asker) => answered_thread(core, caller, (id, asker), words),
+            Context::Vcpu(asker) => answered_vcpu(core, caller, (id, asker)),
+            Context::Thread(asker) => answered_thread(core, caller, (id, asker)),
             Context::Idle => None,
         },
-        SEND => sent(core, caller, id, words),
+        SEND => sent(core, caller, id),
         _ => None,
     }
 }
 
-/// Thread `id` waits for its next message.
+/// The thread waits for its next message.
 #[inline(always)]
-fn receives(thread: &mut Thread, caller: Caller) {
+fn receives(thread: &mut Thread, caller: &Caller) {
     thread.rip = caller.rip;
     thread.rsp = caller.rsp;
     thread.serving = Context::Idle;
@@ -191,64 +186,63 @@ fn receives(thread: &mut Thread, caller: Caller) {
 
 /// Thread `id` answers the call of thread `asker`, with nothing in the message page.
 #[inline(always)]
-fn answered_thread(core: &mut Core, caller: Caller, (id, asker): (u8, u8), words: &Words) -> Option<Next> {
-    let asking = core.threads.get_mut(usize::from(asker))?;
+fn answered_thread(core: &mut Core, caller: &Caller, (id, asker): (u8, u8)) -> Option<Next> {
+    let [thread, asking] = core.threads.get_disjoint_mut([usize::from(id), usize::from(asker)]).ok()?;
     let called = matches!(asking.state, State::Asking(Question::Call { .. }));
-    if !called || words[0] != 0 || core.ready.outranks(asking.priority) {
+    if !called || caller.words[0] != 0 || core.ready.outranks(asking.task.priority) {
         return None;
     }
     asking.state = State::Frame;
+    core.user.enter(asking.task);
     let message = Message { rip: asking.rip, rsp: asking.rsp, status: 0, words: [0; 6] };
-    receives(core.threads.get_mut(usize::from(id))?, caller);
+    receives(thread, caller);
     core.round_trips += 1;
     core.current = Context::Thread(asker);
-    core.enter_space(asker);
     Some(Next::Thread(message))
 }
 
 /// Thread `id` calls a portal with nothing in the message page.
 #[inline(always)]
-fn sent(core: &mut Core, caller: Caller, id: u8, words: &Words) -> Option<Next> {
-    let task = core.system.tasks.get(usize::from(id))?;
-    let Ok(Handle::Portal(vm, to)) = task.handle(words[0]) else { return None };
+fn sent(core: &mut Core, caller: &Caller, id: u8) -> Option<Next> {
+    let thread = core.threads.get(usize::from(id))?;
+    let Ok(Handle::Portal(vm, to)) = thread.task.handle(caller.words[0]) else { return None };
     // Nobody calls itself: it runs and does not wait.
-    let priority = waiting(&mut core.threads, to)?.priority;
-    if words[1] != 0 || core.ready.outranks(priority) {
+    let [thread, server] = core.threads.get_disjoint_mut([usize::from(id), usize::from(to)]).ok()?;
+    let waits = server.state == State::Receiving;
+    if !waits || caller.words[1] != 0 || core.ready.outranks(server.task.priority) {
         return None;
     }
-    let thread = core.threads.get_mut(usize::from(id))?;
     thread.rip = caller.rip;
     thread.rsp = caller.rsp;
     thread.state = State::Asking(Question::Call { to, len: 0, vm });
     core.current = Context::Thread(to);
-    core.enter_space(to);
+    core.user.enter(server.task);
     let question = [u64::from(vm), 0, 0, 0, 0, 0];
-    let server = core.threads.get_mut(usize::from(to))?;
     Some(Next::Thread(serve(server, Context::Thread(id), Received::Call, question)))
 }
 
 /// Thread `id` answers a vCPU, whose registers the CPU holds: it can be entered at once.
 #[inline(always)]
-fn answered_vcpu(core: &mut Core, caller: Caller, (id, asker): (u8, u8), words: &Words) -> Option<Next> {
-    if core.resident != Some(asker) || core.ready.outranks(VCPU_PRIORITY) {
+fn answered_vcpu(core: &mut Core, caller: &Caller, (id, asker): (u8, u8)) -> Option<Next> {
+    if core.resident != asker || core.ready.outranks(VCPU_PRIORITY) {
         return None;
     }
+    let thread = core.threads.get_mut(usize::from(id))?;
     let vcpu = core.vcpus.get_mut(usize::from(asker))?;
     match vcpu.status {
         Status::Faulted => {
             let by = Granter { task: id, vm: vcpu.vm };
-            granted(vcpu, core.system, by, words)?;
+            granted(vcpu, core.system, by, &caller.words)?;
             vcpu.fault_ends(cpu::tsc());
         }
-        Status::Exited(exit) => resumed(vcpu, exit, words)?,
+        Status::Exited(exit) => resumed(vcpu, exit, &caller.words)?,
         Status::Watched | Status::Ready | Status::Parked(_) | Status::Pending(_) => return None,
     }
     vcpu.status = Status::Ready;
-    let entry = vcpu.cpu.about_to_enter();
-    receives(core.threads.get_mut(usize::from(id))?, caller);
+    receives(thread, caller);
     core.round_trips += 1;
     core.current = Context::Vcpu(asker);
-    Some(Next::Guest(entry))
+    Some(Next::Guest(vcpu.cpu.about_to_resume()))
 }
 
 /// The pager's answer is to try again, or one page of RAM that is mapped nowhere, where nothing is yet.
@@ -283,15 +277,28 @@ fn granted(vcpu: &mut Vcpu, system: &'static System, by: Granter, words: &Words)
     Some(())
 }
 
-/// The pager's answer is one grant of any other kind, and nothing else: a run or a large page.
+/// The pager's answer is one grant of any other kind, and nothing else: a large page, or a run of small ones that are mapped
+/// nowhere, which one table shall map.
 #[inline(never)]
 fn run_granted(vcpu: &mut Vcpu, system: &'static System, by: Granter, words: &Words) -> Option<()> {
-    if let Some(bits) = page_bits(words[0], Level::Large) {
+    let [shape, gfn, pfn, mmu_seq, ..] = *words;
+    if let Some(bits) = page_bits(shape, Level::Large) {
         return large_granted(vcpu, system, by, bits, words);
     }
-    let Ok(ClaimedReply::Map(claim, 0)) = ClaimedReply::from_words(words) else { return None };
-    let (stale, pages) = fault::install(system, vcpu.of, by.task, claim).ok()?;
-    stale.flush(vcpu.of);
+    let (count, bits) = run_bits(shape)?;
+    let (vm, index) = (vcpu.of, gfn as usize % 512);
+    let fits = count != 0 && index + count <= 512 && mmu_seq == vm.seq();
+    if !fits || !system.frames.claim_run(Pfn(pfn), count, by.task, vm.first_mapping) {
+        return None;
+    }
+    let table = vcpu.leaf_table.of(gfn, mmu_seq).or_else(|| another_table(vcpu, system, gfn));
+    let Some(run) = table.and_then(|table| table.get(index..index + count)) else {
+        system.frames.unmap(Run::small(Pfn(pfn), count as u64));
+        return None;
+    };
+    let (stale, pages) = grant::put(run, bits | pfn << 12, Level::Page, &system.frames);
+    stale.flush(vm);
+    vm.mapped.fetch_add(pages, Relaxed);
     vcpu.counts.grants += 1;
     vcpu.counts.pages += pages;
     Some(())

@@ -176,7 +176,7 @@ fn map_more(
     more: u8,
     (mut stale, mut pages): (StaleTlb, u64),
 ) -> Result<(u64, u64), Refused> {
-    let message = core.system.memory.table(core.threads[usize::from(pager)].message);
+    let message = core.system.memory.table(core.threads[usize::from(pager)].task.message);
     for words in message.chunks_exact(4).take(usize::from(more)) {
         let [shape, gfn, pfn, mmu_seq] = core::array::from_fn(|n| words[n].load(Relaxed));
         match install(core.system, vm, pager, ClaimedGrant { shape, gfn, pfn, mmu_seq }) {

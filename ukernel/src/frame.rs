@@ -169,14 +169,8 @@ impl FrameTable {
 
     /// How many frames the table covers.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.frames.len()
-    }
-
-    /// Whether it covers no frame at all.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+    pub const fn size(&self) -> u64 {
+        self.frames.len() as u64
     }
 
     /// Makes the word of a frame that is not mapped `entry`, and its block's what follows of that.
@@ -216,27 +210,37 @@ impl FrameTable {
     /// `NotRam`, `KernelObject`, `NotYours`, `OtherVm`; nothing has changed then.
     #[inline(always)]
     pub fn claim(&self, run: Run, by: Granter) -> Result<(), Refused> {
-        let end = run.first.0.checked_add(run.count).filter(|end| *end <= self.len() as u64);
+        let end = run.first.0.checked_add(run.count).filter(|end| *end <= self.size());
         let frames = run.first.0..end.ok_or(Refused::NotRam)?;
         let (free, one, in_block) = run.units(by.task);
         let mapped = free | vm_bit(by.vm) | one;
         let mut claimed = 0;
         for (whole, words) in self.parts(run) {
-            let large = whole.fetch_sub(in_block * words.len() as u64, AcqRel) & VMS != 0 && run.level == 1;
-            // What was found in a word, that it is free, is what is expected in the next.
-            let claim = |(free, count), word: &AtomicU64| {
-                let found = word.compare_exchange(free, mapped, AcqRel, Relaxed);
-                found.map(|free| (free, count + 1)).map_err(|_| count)
-            };
-            let (Ok((_, count)) | Err(count)) = if large { Err(0) } else { try_fold(words, (free, 0), claim) };
+            let count = Self::claim_part(whole, words, (free, mapped, in_block));
             claimed += count * pages(run.level);
             if count < words.len() as u64 {
-                whole.fetch_add(in_block * (words.len() as u64 - count), AcqRel);
                 self.unmap(Run { count: claimed, ..run });
                 return self.claim_mapped(run, frames, by);
             }
         }
         Ok(())
+    }
+
+    /// Turns `words` of the block `whole`, up to the first that is not `free`, into `mapped`. Says how many.
+    #[inline(always)]
+    fn claim_part(whole: &AtomicU64, words: &[AtomicU64], (free, mapped, in_block): (u64, u64, u64)) -> u64 {
+        let len = words.len() as u64;
+        let large = whole.fetch_sub(in_block * len, AcqRel) & VMS != 0 && in_block != 0;
+        // What was found in a word, that it is free, is what is expected in the next.
+        let claim = |(free, count), word: &AtomicU64| {
+            let found = word.compare_exchange(free, mapped, AcqRel, Relaxed);
+            found.map(|free| (free, count + 1)).map_err(|_| count)
+        };
+        let (Ok((_, count)) | Err(count)) = if large { Err(0) } else { try_fold(words, (free, 0), claim) };
+        if count < len {
+            whole.fetch_add(in_block * (len - count), AcqRel);
+        }
+        count
     }
 
     /// [`FrameTable::claim`] when some are mapped already, or may not be granted.
@@ -272,6 +276,22 @@ impl FrameTable {
             whole.fetch_add(FREE, AcqRel);
         }
         claimed
+    }
+
+    /// The same of `count` frames of one block.
+    #[inline(always)]
+    pub fn claim_run(&self, pfn: Pfn, count: usize, task: u8, first: FirstMapping) -> bool {
+        let (number, place) = (pfn.0 as usize / BLOCK, pfn.0 as usize % BLOCK);
+        let words = self.frames.get(pfn.0 as usize..).and_then(|words| words.get(..count));
+        let (Some(whole), Some(words)) = (self.blocks.get(number), words.filter(|_| place + count <= BLOCK)) else {
+            return false;
+        };
+        let free = free(task);
+        let claimed = Self::claim_part(whole, words, (free, free + first.0, FREE));
+        if claimed < count as u64 {
+            self.unmap(Run::small(pfn, claimed));
+        }
+        claimed == count as u64
     }
 
     /// [`FrameTable::claim`] of a block of which nothing is mapped. Says whether it is claimed.

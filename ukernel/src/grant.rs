@@ -33,15 +33,14 @@ pub struct Shapes {
     pub execute_only: bool,
 }
 
-/// A grant of pages of `LEVEL` that was found good: its frames are claimed, and the table frames that it needs are its own.
-pub struct Plan<'m, const LEVEL: u8> {
+/// A grant that was found good: its frames are claimed, and the table frames that it needs are its own.
+pub struct Plan<'m> {
     grant: Grant,
     place: Place<'m>,
     tables: TableFrames,
 }
 
-/// Checks and installs a grant. The walk and the checks are made once for each page size, so that the common one has no
-/// arithmetic on sizes. Says how many 4 KiB frames are mapped more than before.
+/// Checks and installs a grant. Says how many 4 KiB frames are mapped more than before.
 ///
 /// # Errors
 /// The first reason against it; nothing has changed then.
@@ -52,12 +51,7 @@ pub fn install<M: TableMemory>(
     frames: &FrameTable,
     pool: &Mutex<Pool>,
 ) -> Result<(StaleTlb, u64), Refused> {
-    let grant = claim.typed()?;
-    match grant.level {
-        Level::Page => Ok(perform(decode::<1, M>(grant, against, frames, pool)?, against.ept, frames)),
-        Level::Large => Ok(perform(decode::<2, M>(grant, against, frames, pool)?, against.ept, frames)),
-        Level::Huge => Ok(perform(decode::<3, M>(grant, against, frames, pool)?, against.ept, frames)),
-    }
+    Ok(perform(decode(claim.typed()?, against, frames, pool)?, against.ept, frames))
 }
 
 /// Checks everything, changes nothing but what the plan owns: its claim to the frames, and table frames from the pool.
@@ -65,20 +59,21 @@ pub fn install<M: TableMemory>(
 /// # Errors
 /// The first reason against it; nothing has changed then.
 #[inline(always)]
-fn decode<'m, const LEVEL: u8, M: TableMemory>(
+fn decode<'m, M: TableMemory>(
     grant: Grant,
     against: &Against<'m, M>,
     frames: &FrameTable,
     pool: &Mutex<Pool>,
-) -> Result<Plan<'m, LEVEL>, Refused> {
-    check_shape(&grant, against, pages(LEVEL))?;
-    let run = Run { first: grant.pfn, count: u64::from(grant.count) * pages(LEVEL), level: LEVEL };
+) -> Result<Plan<'m>, Refused> {
+    check_shape(&grant, against)?;
+    let (level, size) = (grant.level as u8, grant.level.frames());
+    let run = Run { first: grant.pfn, count: u64::from(grant.count) * size, level };
     frames.claim(run, against.by)?;
-    let place = against.ept.walk(grant.gfn.0, LEVEL);
-    if place.level == LEVEL && LEVEL == 1 {
+    let place = against.ept.walk(grant.gfn.0, level);
+    if place.level == 1 {
         return Ok(Plan { grant, place, tables: TableFrames::default() });
     }
-    let tables = tables_for(&place, LEVEL, usize::from(grant.count), frames, pool);
+    let tables = tables_for(&place, level, usize::from(grant.count), frames, pool);
     tables.map(|tables| Plan { grant, place, tables }).inspect_err(|_| frames.unmap(run))
 }
 
@@ -103,8 +98,9 @@ fn tables_for(
 }
 
 #[inline(always)]
-fn check_shape<M>(grant: &Grant, against: &Against<M>, size: u64) -> Result<(), Refused> {
+fn check_shape<M>(grant: &Grant, against: &Against<M>) -> Result<(), Refused> {
     let Grant { gfn, pfn, count, level, rights, mmu_seq, .. } = *grant;
+    let size = level.frames();
     if level > against.shapes.largest {
         return Err(Refused::BadLevel);
     }
@@ -129,38 +125,36 @@ fn check_shape<M>(grant: &Grant, against: &Against<M>, size: u64) -> Result<(), 
 
 /// Changes everything, checks nothing: the plan is the check. Says how many 4 KiB frames are mapped more than before.
 #[inline(always)]
-fn perform<const LEVEL: u8, M: TableMemory>(
-    plan: Plan<'_, LEVEL>,
-    ept: &Tree<'_, EptFormat, M>,
-    frames: &FrameTable,
-) -> (StaleTlb, u64) {
+fn perform<M: TableMemory>(plan: Plan<'_>, ept: &Tree<'_, EptFormat, M>, frames: &FrameTable) -> (StaleTlb, u64) {
     let Plan { grant, mut place, mut tables } = plan;
-    let Grant { pfn, count, rights, mem_type, .. } = grant;
-    if place.level > LEVEL {
+    let Grant { pfn, count, level, rights, mem_type, .. } = grant;
+    if place.level > level as u8 {
         place = link(place, &grant, ept, frames, &mut tables);
     }
-    let size = pages(LEVEL);
     let run = &place.table[place.index..(place.index + usize::from(count)).min(512)];
-    let filled = fill(run, EptFormat::leaf(pfn, LEVEL, rights, mem_type) | seen_by(grant.seen_by), size << 12);
-    let added = filled as u64 * size;
-    if filled == run.len() {
-        return (StaleTlb::Nothing, added);
-    }
-    let rest = Grant { pfn: Pfn(pfn.0 + added), ..grant };
-    let (stale, more) = replace_run(&run[filled..], &rest, frames);
-    (stale, added + more)
+    let first = EptFormat::leaf(pfn, level as u8, rights, mem_type) | seen_by(grant.seen_by);
+    // The common size is made apart, so that its steps are constants.
+    if level == Level::Page { put(run, first, Level::Page, frames) } else { put(run, first, level, frames) }
 }
 
-/// Fills empty entries of `run` with `first` and what follows it in steps. Says how many, up to the first that is not empty.
+/// Puts leaves of `level` into all entries of `run`: `first` and what follows it, whose frames are claimed. Says how many
+/// 4 KiB frames are mapped more than before.
 #[inline(always)]
-fn fill(run: &[AtomicU64], first: u64, step: u64) -> usize {
+pub fn put(run: &[AtomicU64], first: u64, level: Level, frames: &FrameTable) -> (StaleTlb, u64) {
+    let step = level.frames() << 12;
     // What was found in an entry, nothing, is what is expected in the next.
     let end = try_fold(run, (first, 0), |(leaf, nothing), slot| {
         let found = slot.compare_exchange(nothing, leaf, AcqRel, Relaxed);
         found.map(|nothing| (leaf + step, nothing)).map_err(|_| leaf)
     });
     let (Ok((end, _)) | Err(end)) = end;
-    ((end - first) / step) as usize
+    let filled = ((end - first) / step) as usize;
+    let added = (end - first) >> 12;
+    if filled == run.len() {
+        return (StaleTlb::Nothing, added);
+    }
+    let (stale, more) = replace_run(&run[filled..], end, level, frames);
+    (stale, added + more)
 }
 
 #[cold]
@@ -177,9 +171,8 @@ fn link<'m, M: TableMemory>(
 
 /// Installs a run where something is mapped already.
 #[cold]
-fn replace_run(run: &[AtomicU64], grant: &Grant, frames: &FrameTable) -> (StaleTlb, u64) {
-    let (level, size) = (grant.level, grant.level.frames());
-    let first = EptFormat::leaf(grant.pfn, level as u8, grant.rights, grant.mem_type) | seen_by(grant.seen_by);
+fn replace_run(run: &[AtomicU64], first: u64, level: Level, frames: &FrameTable) -> (StaleTlb, u64) {
+    let size = level.frames();
     let (mut stale, mut added) = (StaleTlb::Nothing, 0);
     for (n, slot) in run.iter().enumerate() {
         let offset = n as u64 * size;

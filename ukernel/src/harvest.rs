@@ -21,7 +21,7 @@ use ipc_proto::words::Words;
 /// `BadCount`, `BeyondGuest`, `BadRights`, `NotAsked`; nothing has changed then.
 pub fn harvest(core: &mut Core, pager: u8, vm: &Vm, mode: Harvest, first: u64, count: u64) -> Result<Words, Refused> {
     let system = core.system;
-    let page = system.memory.table(core.threads[usize::from(pager)].message);
+    let page = system.memory.table(core.threads[usize::from(pager)].task.message);
     if mode.needs_bits() && !system.abilities.contains(Abilities::ACCESSED_DIRTY) {
         return Err(Refused::BadRights);
     }

@@ -63,10 +63,10 @@ pub fn prove<'m, M: TableMemory + 'm>(
         mapped += prove_leaves(frames, vm, pager, &ept)?;
         prove_tables(frames, vm, &ept)?;
     }
-    if let Some(first) = (0..frames.len() as u64).step_by(512).map(Pfn).find(|first| !frames.block_is_true(*first)) {
+    if let Some(first) = (0..frames.size()).step_by(512).map(Pfn).find(|first| !frames.block_is_true(*first)) {
         return Err(Contradiction::Block { first });
     }
-    let counted = (0..frames.len() as u64).map(|pfn| frames.entry(Pfn(pfn)));
+    let counted = (0..frames.size()).map(|pfn| frames.entry(Pfn(pfn)));
     let counted = counted.filter(|entry| entry.used() == Use::Owned).map(|entry| u64::from(entry.mappings())).sum();
     if mapped == counted { Ok(mapped) } else { Err(Contradiction::Count { mapped, counted }) }
 }

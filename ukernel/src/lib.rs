@@ -42,6 +42,7 @@ pub mod task;
 mod testing;
 pub mod thread;
 pub mod trap;
+pub mod user;
 pub mod vcpu;
 pub mod vm;
 pub mod window;

@@ -100,7 +100,7 @@ impl Core {
     pub fn carry(&self, from: u8, to: u8) {
         let from = &self.threads[usize::from(from)];
         if let State::Asking(Question::Call { len, .. }) = from.state {
-            self.system.memory.copy(from.message, self.threads[usize::from(to)].message, usize::from(len));
+            self.system.memory.copy(from.task.message, self.threads[usize::from(to)].task.message, usize::from(len));
         }
     }
 
@@ -196,7 +196,7 @@ impl Core {
             State::Asking(Question::Call { .. }) => {
                 let len = words[0].min(4096);
                 let (from, to) = (&self.threads[usize::from(id)], &self.threads[usize::from(caller)]);
-                self.system.memory.copy(from.message, to.message, len as usize);
+                self.system.memory.copy(from.task.message, to.task.message, len as usize);
                 self.threads[usize::from(caller)].state = State::Frame;
                 After::Run(self.answer(caller, 0, [len, 0, 0, 0, 0, 0]))
             }

@@ -2,15 +2,14 @@
 //! to ask it waits on, and asks the next incarnation. Nothing is allocated: the frames of every image were reserved at boot.
 
 use crate::arch::cpu;
-use crate::arch::door::TrapFrame;
-use crate::arch::paging::{Cached, PhysMap};
+use crate::arch::paging::PhysMap;
 use crate::core::{Context, Core};
 use crate::figures;
 use crate::task::Handle;
 use crate::thread::{Life, State, Thread};
 use ipc_proto::call::{Cause, Deed, notice};
 use ipc_proto::grant::Pfn;
-use ipc_proto::layout::{BootInfo, STACK_TOP};
+use ipc_proto::layout::BootInfo;
 use ipc_proto::refused::Refused;
 use ipc_proto::wire;
 use ipc_proto::words::Words;
@@ -43,36 +42,34 @@ pub fn supervise(core: &mut Core, id: u8, words: &Words) -> Result<Words, Refuse
 /// # Errors
 /// `Unanswered` when it runs, `NoRight` when a VM was over with it, `BadCount` without such an image.
 fn start(core: &mut Core, id: u8, image: u64) -> Result<(), Refused> {
-    let (system, task) = (core.system, &core.system.tasks[usize::from(id)]);
+    let (system, thread) = (core.system, &mut core.threads[usize::from(id)]);
+    let task = thread.task;
     let chosen = usize::try_from(image).ok().and_then(|image| task.images.get(image)).ok_or(Refused::BadCount)?;
-    if core.threads[usize::from(id)].state != State::Stopped {
+    if thread.state != State::Stopped {
         return Err(Refused::Unanswered);
     }
     if system.vms.iter().any(|vm| vm.server == id) {
         return Err(Refused::NoRight);
     }
-    let thread = &mut core.threads[usize::from(id)];
     let (memory, root) = (&system.memory, task.space.root());
     task.images[usize::from(thread.life.image)].take_off(root, memory);
     chosen.put_on(root, memory);
-    memory.clear(thread.message);
+    memory.clear(task.message);
     thread.life.incarnation += 1;
     let Life { incarnation, kept, .. } = thread.life;
     // What fitted at boot fits now: two numbers are longer by a few bytes.
-    let _ = tell(memory, task.info_page, &BootInfo { incarnation, kept, ..task.info.clone() });
+    let _ = tell(memory, task.info_pfn, &BootInfo { incarnation, kept, ..task.info.clone() });
     let life = Life { cause: (Cause::Nothing, 0), image: image as u8, busy: None, ..thread.life };
-    let frame = TrapFrame::start(chosen.entry, STACK_TOP);
     // Whatever time the one before has asked for is not this one's.
     let (askers, messages, notices) = (thread.askers, thread.messages, thread.notices & !notice::TIMER);
-    *thread = Thread::new(frame, thread.message, thread.priority, task.space, life);
+    *thread = Thread::new(task, life);
     (thread.askers, thread.messages, thread.notices) = (askers, messages, notices);
     if core.ended_vms(id) != 0 {
         // The one before may have died over it.
         core.threads[usize::from(id)].notices |= notice::VM_ENDED;
     }
     // The CPU may have kept what was there before.
-    task.space.enter(Cached::Flush);
-    core.space = Some(task.space);
+    core.user.enter_anew(task);
     core.make_ready(Context::Thread(id));
     Ok(())
 }
@@ -89,7 +86,7 @@ pub fn tell(memory: &PhysMap, page: Pfn, info: &BootInfo) -> Option<()> {
 /// How often to look whether somebody is busy for too long, in ticks, and when next: four times in the shortest time that any
 /// task has; `None` when all may take as long as they like.
 pub fn watch(threads: &[Thread]) -> Option<(u64, u64)> {
-    let shortest = threads.iter().map(|thread| thread.life.patience).filter(|patience| *patience != 0).min()?;
+    let shortest = threads.iter().map(|thread| thread.task.patience).filter(|patience| *patience != 0).min()?;
     Some((shortest.div_ceil(4), cpu::tsc() + shortest))
 }
 
@@ -100,12 +97,13 @@ impl Core {
         let Some((every, next)) = self.watch.as_mut().filter(|(_, next)| *next <= now) else { return };
         *next = now + *every;
         for id in 0..self.threads.len() {
-            let Thread { state, messages, life, .. } = &mut self.threads[id];
+            let Thread { task, state, messages, life, .. } = &mut self.threads[id];
+            let patience = task.patience;
             let runs = matches!(state, State::Frame | State::Answered);
             match life.busy {
-                _ if life.patience == 0 || !runs => life.busy = None,
-                Some((since, number)) if number == *messages && now - since >= life.patience => {
-                    let (cause, busy) = ((Cause::Deadline, life.patience), now - since);
+                _ if patience == 0 || !runs => life.busy = None,
+                Some((since, number)) if number == *messages && now - since >= patience => {
+                    let (cause, busy) = ((Cause::Deadline, patience), now - since);
                     self.has_stopped(id as u8, cause, format_args!("busy with one message for {busy} ticks"));
                 }
                 Some((_, number)) if number == *messages => {}

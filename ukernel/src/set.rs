@@ -25,11 +25,11 @@ impl Contexts {
         }
     }
 
-    /// Whether nobody is in it.
+    /// A bit for each that is in it.
     #[inline(always)]
     #[must_use]
-    pub const fn is_empty(self) -> bool {
-        self.members == 0
+    pub const fn members(self) -> u64 {
+        self.members
     }
 
     /// Adds `context`.
@@ -44,7 +44,7 @@ impl Contexts {
 
     /// Takes the next one out, round and round, so that everyone has a turn.
     pub const fn take(&mut self) -> Option<Context> {
-        if self.is_empty() {
+        if self.members == 0 {
             return None;
         }
         let number = (self.members.rotate_right(self.turn).trailing_zeros() + self.turn) % 64;
@@ -80,7 +80,7 @@ mod tests {
         set.insert(Context::Thread(3));
         set.insert(Context::Idle);
         assert_eq!(set.take(), Some(Context::Thread(3)));
-        assert!(set.is_empty());
+        assert_eq!(set.members(), 0);
         assert_eq!(set.take(), None);
     }
 }

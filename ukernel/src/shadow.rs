@@ -91,7 +91,7 @@ pub fn mem_op(core: &Core, id: u8, vm: &Vm, op: MemOp) -> Result<Words, Refused>
     match op {
         MemOp::Info => return Ok(memop::info(core.system, vm)),
         MemOp::Read | MemOp::Shadow | MemOp::Owned => return Err(Refused::NotAsked),
-        MemOp::Harvest => core.system.memory.clear(core.threads[usize::from(id)].message),
+        MemOp::Harvest => core.system.memory.clear(core.threads[usize::from(id)].task.message),
         MemOp::Map | MemOp::Unmap | MemOp::Protect | MemOp::Donate | MemOp::Ready => {}
         MemOp::Generation | MemOp::SetLog | MemOp::Walk => {}
     }

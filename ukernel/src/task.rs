@@ -33,10 +33,14 @@ pub enum Handle {
 pub struct Task {
     /// Its name in the manifest.
     pub name: Name,
+    /// Its priority.
+    pub priority: u8,
+    /// For how many ticks it may be busy with one message; 0 for as long as it likes.
+    pub patience: u64,
     /// Its address space.
     pub space: Space,
-    /// The first of the frames that it owned at the start.
-    pub first_pfn: Pfn,
+    /// The frame of its message page.
+    pub message: Pfn,
     /// Whether it is told when another task stops.
     pub supervisor: bool,
     /// The ports that it may touch.
@@ -46,11 +50,11 @@ pub struct Task {
     /// What it is told at its first start.
     pub info: BootInfo,
     /// The frame that it is told in.
-    pub info_page: Pfn,
+    pub info_pfn: Pfn,
     /// Its handles.
     pub handles: [Handle; handle::TABLE],
     /// Whether translations of its windows that the CPU has cached are no longer true.
-    pub window_stale: AtomicBool,
+    pub stale: AtomicBool,
 }
 
 impl Task {

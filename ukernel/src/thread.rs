@@ -1,11 +1,12 @@
 //! A thread: the one of a task, bound to this core.
 
 use crate::arch::door::TrapFrame;
-use crate::arch::paging::Space;
 use crate::core::Context;
 use crate::set::Contexts;
+use crate::task::Task;
 use ipc_proto::call::{Cause, End};
-use ipc_proto::grant::{Gpa, Pfn};
+use ipc_proto::grant::Gpa;
+use ipc_proto::layout::STACK_TOP;
 use ipc_proto::words::Words;
 
 /// What a thread does next.
@@ -50,10 +51,8 @@ pub enum Question {
 pub struct Thread {
     /// What it does next.
     pub state: State,
-    /// Its priority.
-    pub priority: u8,
-    /// Its task's address space.
-    pub space: Space,
+    /// Its task.
+    pub task: &'static Task,
     /// Where its last system call came from.
     pub rip: u64,
     /// Its stack pointer at its last system call.
@@ -62,8 +61,6 @@ pub struct Thread {
     pub frame: TrapFrame,
     /// What its system call comes back with: rax and the message registers.
     pub answer: (u64, Words),
-    /// The frame of its message page.
-    pub message: Pfn,
     /// Whose message it received last and has not answered; `Idle` for nobody's.
     pub serving: Context,
     /// Replies that were refused since the last that was not.
@@ -93,25 +90,21 @@ pub struct Life {
     pub image: u8,
     /// What the next incarnation is told.
     pub kept: u64,
-    /// For how many ticks it may be busy with one message; 0 for as long as it likes.
-    pub patience: u64,
     /// Since when it has been seen to be busy with one, and how many messages it had received then.
     pub busy: Option<(u64, u64)>,
 }
 
 impl Thread {
-    /// A thread that begins with `frame`.
+    /// A thread that begins its task's image, the one that `life` names.
     #[must_use]
-    pub fn new(frame: TrapFrame, message: Pfn, priority: u8, space: Space, life: Life) -> Self {
+    pub fn new(task: &'static Task, life: Life) -> Self {
         Self {
             state: State::Frame,
-            priority,
-            space,
+            task,
             rip: 0,
             rsp: 0,
-            frame,
+            frame: TrapFrame::start(task.images[usize::from(life.image)].entry, STACK_TOP),
             answer: (0, [0; 6]),
-            message,
             serving: Context::Idle,
             refused: 0,
             askers: Contexts::default(),
@@ -127,6 +120,6 @@ impl Thread {
     #[inline(always)]
     #[must_use]
     pub const fn has_mail(&self) -> bool {
-        self.notices != 0 || !self.askers.is_empty()
+        self.notices | self.askers.members() != 0
     }
 }

@@ -25,7 +25,7 @@ pub fn trapped(core: &mut Core, frame: &TrapFrame) -> Next {
     }
     match frame.vector {
         PAGE_FAULT => page_fault(core, id, frame, cpu::cr2()),
-        PROTECTION if core.open_ports(id) => core.run(Next::Resume(id)),
+        PROTECTION if core.user.open_ports(id, core.threads[usize::from(id)].task) => core.run(Next::Resume(id)),
         0..32 => {
             let why = format_args!("exception {} (error {:#x}) at {:#x}", frame.vector, frame.error, frame.rip);
             core.stop(id, (Cause::Trap, frame.rip), why)

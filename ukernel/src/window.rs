@@ -103,5 +103,5 @@ pub fn hide(system: &System, vm: &Vm, first: u64, end: u64) {
         place.table[place.index].store(0, Relaxed);
         true
     });
-    server.window_stale.store(true, Relaxed);
+    server.stale.store(true, Relaxed);
 }

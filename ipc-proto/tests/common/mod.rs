@@ -1,7 +1,7 @@
 //! Every message there can be, for proptest.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use ipc_proto::exit::{Direction, Event, Exit, ExitMessage, PortAccess, Resume, ResumeFlags};
+use ipc_proto::exit::{Direction, Event, Exit, ExitMessage, PortAccess, PortParts, Resume, ResumeFlags};
 use ipc_proto::fault::{Fault, FaultKind, FaultReply, Origin, Qualification, TopUp};
 use ipc_proto::grant::{Gfn, Gpa, Grant, Level, MemType, Pfn, Rights, SeenBy};
 use ipc_proto::lifecycle::{Features, Hello};
@@ -72,7 +72,7 @@ pub fn top_up() -> impl Strategy<Value = TopUp> {
 
 pub fn port_access() -> impl Strategy<Value = PortAccess> {
     (any::<(u16, bool, bool)>(), select(&[1u8, 2, 4][..]), select(&[Direction::In, Direction::Out][..]))
-        .prop_map(|((port, string, rep), size, direction)| PortAccess { port, size, direction, string, rep })
+        .prop_map(|((port, string, rep), size, direction)| PortParts { port, size, direction, string, rep }.into())
 }
 
 pub fn exit() -> impl Strategy<Value = Exit> {

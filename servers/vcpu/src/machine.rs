@@ -126,7 +126,7 @@ impl Machine {
     #[inline(always)]
     pub fn exit_at_once(&mut self, exit: &Exit, state: &mut VcpuState) -> Option<ResumeFlags> {
         match *exit {
-            Exit::Port(access) if !access.string && access.size == 1 => self.port_at_once(access, state)?,
+            Exit::Port(access) if !access.string() && access.size() == 1 => self.port_at_once(access, state)?,
             Exit::Cpuid => self.cpuid(state),
             Exit::Port(_)
             | Exit::InterruptWindow
@@ -159,9 +159,9 @@ impl Machine {
     #[inline(always)]
     fn port_at_once(&mut self, access: PortAccess, state: &mut VcpuState) -> Option<()> {
         let rax = state.gprs.rax;
-        match access.direction {
-            Direction::In => state.gprs.rax = rax & !0xff | u64::from(self.bus.input_at_once(access.port)?),
-            Direction::Out => self.bus.output_at_once(access.port, rax as u8)?,
+        match access.direction() {
+            Direction::In => state.gprs.rax = rax & !0xff | u64::from(self.bus.input_at_once(access.port())?),
+            Direction::Out => self.bus.output_at_once(access.port(), rax as u8)?,
         }
         Some(())
     }
@@ -293,20 +293,20 @@ impl Machine {
         memory: &mut impl GuestMemory,
         now: Tsc,
     ) -> Result<Answer, Ending> {
-        if access.string {
+        if access.string() {
             return self.emulator(&Exit::Port(access), state, memory, now).port_access();
         }
-        let low = u64::from(u32::MAX >> (32 - 8 * u32::from(access.size.min(4))));
-        match access.direction {
+        let low = u64::from(u32::MAX >> (32 - 8 * u32::from(access.size().min(4))));
+        match access.direction() {
             Direction::In => {
-                let value = u64::from(self.bus.input(access.port, access.size, now));
+                let value = u64::from(self.bus.input(access.port(), access.size(), now));
                 // A double word clears the upper half of the register, the others leave it.
-                let kept = if access.size == 4 { 0 } else { state.gprs.rax & !low };
+                let kept = if access.size() == 4 { 0 } else { state.gprs.rax & !low };
                 state.gprs.rax = kept | value & low;
             }
             Direction::Out => {
                 let value = (state.gprs.rax & low) as u32;
-                if let Some(event) = self.bus.output(access.port, access.size, value, now) {
+                if let Some(event) = self.bus.output(access.port(), access.size(), value, now) {
                     return Err(ending_of(event));
                 }
             }

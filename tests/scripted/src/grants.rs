@@ -40,7 +40,7 @@ pub fn try_all(desk: &mut Desk) {
         NotYours, Stale,
     };
     type Change = fn(&Desk, ClaimedGrant) -> ClaimedGrant;
-    let changes: [(&str, Change, Refused); 23] = [
+    let changes: [(&str, Change, Refused); 24] = [
         ("no_pages", |_, c| shaped(c, COUNT, 0), BadCount),
         ("more_than_512_pages", |_, c| shaped(c, COUNT, 513), BadCount),
         ("no_level", |_, c| shaped(c, LEVEL, 0), BadLevel),
@@ -62,6 +62,7 @@ pub fn try_all(desk: &mut Desk) {
         ("frame_of_the_pool", |desk, c| ClaimedGrant { pfn: desk.first + desk.frames, ..c }, KernelObject),
         ("frame_of_the_kernel", |_, c| ClaimedGrant { pfn: 0x110, ..c }, KernelObject),
         ("older_sequence", |_, c| ClaimedGrant { mmu_seq: c.mmu_seq - 1, ..c }, Stale),
+        ("older_sequence_of_a_run", |_, c| shaped(ClaimedGrant { mmu_seq: c.mmu_seq - 1, ..c }, COUNT, 3), Stale),
         ("newer_sequence", |_, c| ClaimedGrant { mmu_seq: c.mmu_seq + 1, ..c }, Stale),
         (
             "last_of_run_not_owned",
@@ -143,14 +144,31 @@ fn good(desk: &mut Desk) {
         let claim = shaped(shaped(desk.claim(), COUNT, 3), RIGHTS, 3);
         desk.answer_claim(claim, 0, TopUp::default());
         same(desk.exit()?.0, Exit::Hypercall)?;
-        same(desk.info(0)[2], before + 3)?;
-        for n in 0..3 {
-            let [gfn, pfn, shape, ..] = desk.op(MemOp::Read, PAGE + n, 0, 0).unwrap_or_default();
-            same((gfn, pfn, shape & 0x3ffff), (PAGE + n, claim.pfn + n, shaped(claim, COUNT, 1).shape))?;
-        }
-        same(desk.op(MemOp::Read, PAGE + 3, 0, 0).err(), Some(Refused::NotAsked))?;
+        is_mapped(desk, claim, before)?;
         desk.touch(GPA + 0x3000, Access::Read);
         same(desk.fault()?.gpa.0, GPA + 0x3000)
+    });
+    desk.case("map::exactly_the_run_unasked", |desk| {
+        let before = desk.info(0)[2];
+        let claim = shaped(shaped(desk.claim(), COUNT, 3), RIGHTS, 3);
+        same(desk.map(0, claim).map(|words| words[0]), Ok(3))?;
+        is_mapped(desk, claim, before)
+    });
+    desk.case("map::a_run_takes_the_place_of_what_is_there", |desk| {
+        // One page of the run has another frame, and one frame of the run is another page's too.
+        let lost = desk.free + 9;
+        same(desk.map(0, ClaimedGrant { gfn: PAGE + 1, pfn: lost, ..desk.claim() }).is_ok(), true)?;
+        same(desk.map(0, ClaimedGrant { gfn: PAGE + 9, pfn: desk.free + 2, ..desk.claim() }).is_ok(), true)?;
+        let before = desk.info(0)[2];
+        desk.touch(GPA, Access::Read);
+        desk.fault()?;
+        desk.answer_claim(shaped(desk.claim(), COUNT, 3), 0, TopUp::default());
+        same(desk.exit()?.0, Exit::Hypercall)?;
+        same(desk.info(0)[2], before + 2)?;
+        same(desk.op(MemOp::Read, PAGE + 1, 0, 0).map(|words| words[1]), Ok(desk.free + 1))?;
+        // The frame that lost its place is free for another VM.
+        let other = ClaimedGrant { pfn: lost, mmu_seq: desk.info(1)[0], ..desk.claim() };
+        same(desk.map(1, other).map(|words| words[0]), Ok(1))
     });
     desk.case("map::rights_hold", |desk| {
         same(desk.map(0, shaped(desk.claim(), RIGHTS, 1)).is_ok(), true)?;
@@ -194,6 +212,16 @@ fn good(desk: &mut Desk) {
         }
         Ok(())
     });
+}
+
+/// The three pages of `claim` are mapped where `before` pages were, and nothing behind them.
+fn is_mapped(desk: &Desk, claim: ClaimedGrant, before: u64) -> Held {
+    same(desk.info(0)[2], before + 3)?;
+    for n in 0..3 {
+        let [gfn, pfn, shape, ..] = desk.op(MemOp::Read, PAGE + n, 0, 0).unwrap_or_default();
+        same((gfn, pfn, shape & 0x3ffff), (PAGE + n, claim.pfn + n, shaped(claim, COUNT, 1).shape))?;
+    }
+    same(desk.op(MemOp::Read, PAGE + 3, 0, 0).err(), Some(Refused::NotAsked))
 }
 
 fn further(desk: &mut Desk) {

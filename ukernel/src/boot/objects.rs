@@ -3,7 +3,6 @@
 use super::{Boot, Why, why};
 use crate::arch::boot_memory::BootFrames;
 use crate::arch::cpu;
-use crate::arch::door::TrapFrame;
 use crate::arch::paging::Space;
 use crate::arch::vmx::root::{EptCapabilities, guest_physical_bits};
 use crate::arch::vmx::{ept_entry, guest};
@@ -15,7 +14,6 @@ use crate::memop;
 use crate::restart;
 use crate::system::System;
 use crate::task::{Handle, Task};
-use crate::thread::{Life, Thread};
 use crate::vcpu::{CLASSES, Vcpu};
 use crate::vm::Vm;
 use core::sync::atomic::{AtomicBool, AtomicU64};
@@ -26,24 +24,21 @@ use ipc_proto::manifest::{self, MAX_SPARES, MAX_TASKS, MAX_VCPUS, MAX_VMS, MODUL
 use ipc_proto::version::PROTOCOL;
 use spin::Mutex;
 
-/// The tasks, and the thread of each.
-type Tasks = (Vec<Task, MAX_TASKS>, Vec<Thread, MAX_TASKS>);
-
 impl Boot {
-    /// Loads every task: each thread begins at its image's entry. They have no handles yet.
-    pub fn tasks(&mut self, tsc_hz: u64) -> Result<Tasks, Why> {
-        let (mut tasks, mut threads) = Tasks::default();
+    /// Loads every task. They have no handles yet.
+    pub fn tasks(&mut self, tsc_hz: u64) -> Result<Vec<Task, MAX_TASKS>, Why> {
+        let mut tasks = Vec::new();
         for (index, entry) in self.manifest.tasks.clone().iter().enumerate() {
-            let (task, thread) = self
+            let task = self
                 .task(index, entry, tsc_hz)
                 .map_err(|reason| why(format_args!("task {} cannot be loaded: {reason}", entry.name)))?;
             // As many as the manifest has.
-            let _ = (tasks.push(task), threads.push(thread));
+            let _ = tasks.push(task);
         }
-        Ok((tasks, threads))
+        Ok(tasks)
     }
 
-    fn task(&mut self, index: usize, task: &manifest::Task, tsc_hz: u64) -> Result<(Task, Thread), &'static str> {
+    fn task(&mut self, index: usize, task: &manifest::Task, tsc_hz: u64) -> Result<Task, &'static str> {
         if usize::from(task.priority) >= PRIORITIES || task.priority == 0 {
             return Err("its priority is not 1 to 7");
         }
@@ -87,18 +82,14 @@ impl Boot {
         let manifest = self.modules.iter().find(|module| module.name == MODULE).map(|module| module.range.clone());
         builder.map_range(layout::MANIFEST, manifest.ok_or("the manifest is gone")?)?;
         let message = builder.map_new(layout::MESSAGE, Rights::READ | Rights::WRITE)?;
-        let info_page = builder.map_new(layout::BOOT_INFO, Rights::READ)?;
-        restart::tell(&self.memory, info_page, &info).ok_or("its boot information is too long")?;
+        let info_pfn = builder.map_new(layout::BOOT_INFO, Rights::READ)?;
+        restart::tell(&self.memory, info_pfn, &info).ok_or("its boot information is too long")?;
         let first: &Image = images.first().ok_or("it has no image")?;
         first.put_on(root, &self.memory);
-        let life = Life { patience: u64::from(task.deadline_ms) * (tsc_hz / 1000), ..Life::default() };
-        let frame = TrapFrame::start(first.entry, layout::STACK_TOP);
-        let thread = Thread::new(frame, message, task.priority, space, life);
-        let (name, ports) = (task.name.clone(), task.ports.clone());
-        let (supervisor, handles, window_stale) =
-            (task.supervisor, [Handle::Empty; handle::TABLE], AtomicBool::new(false));
-        let task = Task { name, space, first_pfn, images, info, info_page, supervisor, ports, handles, window_stale };
-        Ok((task, thread))
+        let manifest::Task { name, priority, supervisor, ports, .. } = task.clone();
+        let patience = u64::from(task.deadline_ms) * (tsc_hz / 1000);
+        let (handles, stale) = ([Handle::Empty; handle::TABLE], AtomicBool::new(false));
+        Ok(Task { name, priority, patience, space, message, supervisor, ports, images, info, info_pfn, handles, stale })
     }
 
     fn module(&self, name: &str) -> Option<&'static [u8]> {
@@ -219,7 +210,7 @@ pub fn fill_pools(system: &System, manifest: &Manifest) -> Result<(), Why> {
         let task = usize::from(pager);
         for _ in 0..entry.tables {
             given[task] += 1;
-            let pfn = system.tasks[task].first_pfn.0 + u64::from(manifest.tasks[task].frames) - given[task];
+            let pfn = system.tasks[task].info.first_pfn + u64::from(manifest.tasks[task].frames) - given[task];
             memop::donate(system, vm, pager, Pfn(pfn), 1)
                 .map_err(|refused| why(format_args!("VM {}: its tables: {refused}", entry.name)))?;
         }

@@ -21,7 +21,7 @@ impl FrameTable {
             Some((whole, _)) if pfn.is_multiple_of(512) && whole.load(Relaxed) == free_block(task) => BLOCK as u64,
             _ => 1,
         };
-        let end = self.len() as u64;
+        let end = self.size();
         let first = (from..end).find(|pfn| of(*pfn).is_some())?;
         let (mut pfn, found, most) = (first, of(first)?, end.min(first + OWNED));
         while pfn < most && of(pfn) == Some(found) {

@@ -153,6 +153,11 @@ enum Step {
         pfn: u64,
         by: Granter,
     },
+    Around {
+        pfn: u64,
+        count: u64,
+        by: Granter,
+    },
     /// Of the mappings that there are, one.
     Unmap(prop::sample::Index),
 }
@@ -171,7 +176,8 @@ fn steps() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => (pfn.clone(), task.clone()).prop_map(|(pfn, task)| Step::Assign { pfn, task }),
         1 => (pfn.clone(), task).prop_map(|(pfn, task)| Step::Donate { pfn, task }),
-        3 => (pfn, by.clone()).prop_map(|(pfn, by)| Step::Fault { pfn, by }),
+        3 => (pfn.clone(), by.clone()).prop_map(|(pfn, by)| Step::Fault { pfn, by }),
+        3 => (pfn, prop_oneof![1..8_u64, 1..40_u64], by.clone()).prop_map(|(pfn, count, by)| Step::Around { pfn, count, by }),
         6 => (prop_oneof![small, large], by).prop_map(|(run, by)| Step::Grant { run, by }),
         6 => any::<prop::sample::Index>().prop_map(Step::Unmap),
     ]
@@ -259,6 +265,15 @@ proptest! {
                     let run = Run::small(Pfn(pfn), 1);
                     let may = model.grantable(run, by) == Ok(Found::Unmapped);
                     prop_assert_eq!(frames.claim_page(Pfn(pfn), by.task, FirstMapping::of(by.vm)), may);
+                    if may {
+                        model.mappings.push((run, by.vm));
+                    }
+                }
+                Step::Around { pfn, count, by } => {
+                    let run = Run::small(Pfn(pfn), count);
+                    let of_one_block = pfn / 512 == (pfn + count - 1) / 512;
+                    let may = of_one_block && model.grantable(run, by) == Ok(Found::Unmapped);
+                    prop_assert_eq!(frames.claim_run(Pfn(pfn), count as usize, by.task, FirstMapping::of(by.vm)), may);
                     if may {
                         model.mappings.push((run, by.vm));
                     }

@@ -47,7 +47,7 @@ impl Vm {
             frames.assign(Pfn(pfn), PAGER);
             frames.donate(Pfn(pfn), &mut pool, 0);
         }
-        (GRANTED..frames.len() as u64).for_each(|pfn| frames.assign(Pfn(pfn), PAGER));
+        (GRANTED..frames.size()).for_each(|pfn| frames.assign(Pfn(pfn), PAGER));
         let memory = Memory { base: Arena::new().base() };
         let vm = Self { memory, frames, pool: Mutex::new(pool) };
         for page in first_pages() {

@@ -5,12 +5,12 @@
 #[cfg(not(target_os = "none"))]
 use super::machine;
 use super::vmx::guest::Entry;
+use crate::call::{self, Caller};
 use crate::core::{Core, Next};
-use crate::{call, exit, fail, fast, trap};
+use crate::{exit, fail, fast, trap};
 use core::arch::asm;
 #[cfg(target_os = "none")]
 use core::arch::global_asm;
-use ipc_proto::words::Words;
 
 #[cfg(target_os = "none")]
 global_asm!(include_str!("start.S"));
@@ -90,32 +90,31 @@ unsafe extern "C" fn start(information: u64) -> ! {
     // SAFETY: 1.
     let information = unsafe { super::boot_memory::information(information) };
     let core = crate::boot::boot(information);
-    let next = crate::core::begin(core);
+    let next = core.pick();
     leave(core, next)
 }
 
 /// Called by `entry.S` for every system call.
 ///
 /// # Safety
-/// 1. `core` is this CPU's. 2. No other reference to it lives on any CPU. 3. `words` are those that `entry.S` pushed.
+/// 1. `core` is this CPU's. 2. No other reference to it lives on any CPU. 3. `caller` is what `entry.S` pushed.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn system_call(core: *mut Core, words: *const Words, rip: u64, rsp: u64, number: u64) -> ! {
+unsafe extern "C" fn system_call(core: *mut Core, caller: *const Caller) -> ! {
     // SAFETY: 1 and 2 make the reference valid and unique until the kernel is left.
     let core = unsafe { &mut *core };
-    // SAFETY: 3; they lie on this CPU's stack, above all that is used from here on.
-    let words = unsafe { &*words };
-    let caller = call::Caller { rip, rsp };
-    match fast::called(core, caller, number, words) {
+    // SAFETY: 3; it lies on this CPU's stack, above all that is used from here on.
+    let caller = unsafe { &*caller };
+    match fast::called(core, caller) {
         Some(fast::Next::Guest(entry)) => enter_guest(entry),
         Some(fast::Next::Thread(message)) => deliver(message),
-        None => called(core, caller, number, words),
+        None => called(core, caller),
     }
 }
 
 #[cold]
 #[inline(never)]
-fn called(core: &mut Core, caller: call::Caller, number: u64, words: &Words) -> ! {
-    let next = call::system_call(core, caller, number, words);
+fn called(core: &mut Core, caller: &Caller) -> ! {
+    let next = call::system_call(core, caller);
     leave(core, next)
 }
 
@@ -185,16 +184,20 @@ fn leave(core: &mut Core, next: Next) -> ! {
         Next::Guest(vcpu) => enter_guest(core.prepare_guest(vcpu)),
         Next::Deliver(thread) => deliver(core.prepare_delivery(thread)),
         Next::Resume(thread) => return_to(core.prepare_return(thread)),
-        Next::Idle => idle(core.prepare_idle()),
+        Next::Idle => idle(core.stack().trap()),
     }
 }
 
 /// Enters a guest.
 #[cfg(target_os = "none")]
 #[inline(always)]
-fn enter_guest(Entry { state, launched }: Entry) -> ! {
-    // SAFETY: `state` is the state page of the loaded vCPU: its registers are popped from there.
-    unsafe { asm!("jmp guest_entry", in("rdi") state, in("esi") u32::from(launched), options(noreturn)) }
+fn enter_guest(entry: Entry) -> ! {
+    match entry {
+        // SAFETY: `state` is the state page of the loaded vCPU: its registers are popped from there.
+        Entry::Resume { state } => unsafe { asm!("jmp guest_resume", in("rdi") state, options(noreturn)) },
+        // SAFETY: as above.
+        Entry::Launch { state } => unsafe { asm!("jmp guest_launch", in("rdi") state, options(noreturn)) },
+    }
 }
 
 /// Comes back from a system call. Registers without a word of the message are cleared: they hold the kernel's values.

@@ -3,31 +3,8 @@
 
 .pushsection .text, "ax"
 
-# From a server, by SYSENTER: rax number; rdi rsi r8 r9 r10 r11 words; rdx, rcx its return address and stack, which is
-# where system_call takes them. The last word of the stack is the core.
-.balign 16
-.globl sysenter_entry
-sysenter_entry:
-    push 2
-    popfq                               # SYSENTER clears IF but leaves DF, AC, NT and TF as the server had them
-    push rax
-    push r11
-    push r10
-    push r9
-    push r8
-    push rsi
-    push rdi
-    mov rdi, [rsp + 56]
-    mov rsi, rsp
-    mov r8, rax
-    call system_call
-    ud2
-
-# From a guest: rsp is the end of the general registers in the vCPU's state page. The frame below it is the kernel's:
-# its first word is the core, its second the end of the stack.
-.balign 16
-.globl exit_entry
-exit_entry:
+# The general registers without rsp, in the order of their encoding.
+.macro push_registers
     push r15
     push r14
     push r13
@@ -43,6 +20,52 @@ exit_entry:
     push rdx
     push rcx
     push rax
+.endm
+.macro pop_registers
+    pop rax
+    pop rcx
+    pop rdx
+    pop rbx
+    pop rbp
+    pop rsi
+    pop rdi
+    pop r8
+    pop r9
+    pop r10
+    pop r11
+    pop r12
+    pop r13
+    pop r14
+    pop r15
+.endm
+
+# From a server, by SYSENTER: rax number; rdi rsi r8 r9 r10 r11 words; rdx, rcx its return address and stack. What is
+# pushed is a Caller. The last word of the stack is the core.
+.balign 16
+.globl sysenter_entry
+sysenter_entry:
+    push 2
+    popfq                               # SYSENTER clears IF but leaves DF, AC, NT and TF as the server had them
+    push rcx
+    push rdx
+    push rax
+    push r11
+    push r10
+    push r9
+    push r8
+    push rsi
+    push rdi
+    mov rdi, [rsp + 72]
+    mov rsi, rsp
+    call system_call
+    ud2
+
+# From a guest: rsp is the end of the general registers in the vCPU's state page. The frame below it is the kernel's:
+# its first word is the core, its second the end of the stack.
+.balign 16
+.globl exit_entry
+exit_entry:
+    push_registers
     lea rax, [rsp - 4096]
     mov rdi, [rax]
     mov rsp, [rax + 8]
@@ -71,21 +94,7 @@ trap_stubs:
 
 .balign 16
 trap:
-    push r15
-    push r14
-    push r13
-    push r12
-    push r11
-    push r10
-    push r9
-    push r8
-    push rdi
-    push rsi
-    push rbp
-    push rbx
-    push rdx
-    push rcx
-    push rax
+    push_registers
     push 2
     popfq
     mov rdi, rsp
@@ -115,50 +124,26 @@ step_in_kernel:
 # To where a trap came from: rsp is the frame.
 .globl trap_return
 trap_return:
-    pop rax
-    pop rcx
-    pop rdx
-    pop rbx
-    pop rbp
-    pop rsi
-    pop rdi
-    pop r8
-    pop r9
-    pop r10
-    pop r11
-    pop r12
-    pop r13
-    pop r14
-    pop r15
+    pop_registers
     add rsp, 16
     iretq
 
-# To a guest: rdi is its state page, esi whether it was entered before.
+# To a guest: rdi is its state page. The first time that a VMCS is entered, and after it.
 .balign 16
-.globl guest_entry
-guest_entry:
+.globl guest_launch
+guest_launch:
     mov rsp, rdi
-    test esi, esi
-    pop rax
-    pop rcx
-    pop rdx
-    pop rbx
-    pop rbp
-    pop rsi
-    pop rdi
-    pop r8
-    pop r9
-    pop r10
-    pop r11
-    pop r12
-    pop r13
-    pop r14
-    pop r15
-    jz 1f
+    pop_registers
+    vmlaunch
+    jmp refused
+.balign 16
+.globl guest_resume
+guest_resume:
+    mov rsp, rdi
+    pop_registers
     vmresume
-    jmp 2f
-1:  vmlaunch
-2:  lea rax, [rsp - 120 - 4096]         # refused: the CPU is still here
+refused:                                # the CPU is still here
+    lea rax, [rsp - 120 - 4096]
     mov rdi, [rax]
     mov rsp, [rax + 8]
     call entry_refused

@@ -194,21 +194,27 @@ pub fn map_kernel(
     Some(())
 }
 
-/// An address space: the root table and the tag of its translations.
+/// An address space as CR3 takes it: the root table, the tag of its translations, and that they stay (SDM vol. 3A, 4.10.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space(u64);
 
+/// With a tag: cached translations of it are still true.
+const KEEP: u64 = 1 << 63;
+
 impl Space {
+    /// The space that no task has.
+    pub const NONE: Self = Self(0);
+
     /// The space of root table `root` with tag `tag`, which the CPU's `features` may not have.
     #[must_use]
     pub const fn new(root: Pfn, tag: u16, features: Features) -> Self {
-        Self(root.0 << 12 | if features.contains(Features::PCID) { tag as u64 & 0xfff } else { 0 })
+        Self(root.0 << 12 | if features.contains(Features::PCID) { tag as u64 & 0xfff | KEEP } else { 0 })
     }
 
     /// CR3 for the VMCS: exits enter this space.
     #[must_use]
     pub const fn cr3(self) -> u64 {
-        self.0
+        self.0 & !KEEP
     }
 
     /// The root table.
@@ -220,12 +226,12 @@ impl Space {
     /// Makes it the current space; translations of its tag stay, or go.
     #[inline(always)]
     pub fn enter(self, cached: Cached) {
-        let keep = match cached {
-            Cached::Keep if self.0 & 0xfff != 0 => 1 << 63,
-            Cached::Keep | Cached::Flush => 0,
+        let value = match cached {
+            Cached::Keep => self.0,
+            Cached::Flush => self.cr3(),
         };
         // SAFETY: every space has the kernel's half; what a task sees does not concern Rust objects of the kernel.
-        unsafe { asm!("mov cr3, {}", in(reg) self.0 | keep, options(nostack, preserves_flags)) };
+        unsafe { asm!("mov cr3, {}", in(reg) value, options(nostack, preserves_flags)) };
     }
 }
 

@@ -52,7 +52,6 @@ pub struct Tables {
     idt: [[u64; 2]; 256],
     /// The task whose ports the bitmap has, plus one.
     owner: u8,
-    armed: bool,
     urgent_stack: [[u8; 4096]; 3],
 }
 
@@ -132,12 +131,8 @@ impl Tables {
     }
 
     /// Lets the running task touch `ports`. Every VM exit cuts the segment's limit back to 103 bytes (SDM vol. 3C,
-    /// 28.5.2), which closes all ports, so this is done when a task's port access faults. False when they are open, so
-    /// that the access was to another port.
-    pub fn open_ports(&mut self, task: u8, ports: &[Ports]) -> bool {
-        if self.armed {
-            return false;
-        }
+    /// 28.5.2), which closes all ports, so this is done when a task's port access faults.
+    pub fn open_ports(&mut self, task: u8, ports: &[Ports]) {
         if self.owner != task + 1 {
             self.owner = task + 1;
             self.state.bitmap = [0xff; BITMAP];
@@ -146,7 +141,6 @@ impl Tables {
             }
         }
         self.state.bitmap_offset = BITMAP_OFFSET;
-        self.armed = true;
         let busy = addr_of_mut!(self.gdt[usize::from(TASK_STATE / 8)]);
         // SAFETY: the descriptor is this CPU's own; LTR wants it not busy and reloads its limit.
         unsafe {
@@ -157,15 +151,11 @@ impl Tables {
                 options(nostack),
             );
         }
-        true
     }
 
     /// Closes all ports: another task runs, or a guest has.
     #[inline(always)]
     pub fn close_ports(&mut self) {
-        if self.armed {
-            self.armed = false;
-            self.state.bitmap_offset = NO_BITMAP;
-        }
+        self.state.bitmap_offset = NO_BITMAP;
     }
 }

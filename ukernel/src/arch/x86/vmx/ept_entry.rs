@@ -78,6 +78,15 @@ pub fn page_bits(head: u64, level: Level) -> Option<u64> {
     if bits == 0 { None } else { Some(bits) }
 }
 
+/// The same of a run: how many pages of 4 KiB, and the bits of a leaf.
+#[inline(always)]
+#[must_use]
+pub fn run_bits(head: u64) -> Option<(usize, u64)> {
+    const COUNT: u64 = 0x3ff;
+    let count = head & COUNT;
+    page_bits(head - count + 1, Level::Page).map(|bits| (count as usize, bits))
+}
+
 /// The first word of a `Map` of one page, without level, rights and type (bits 17:10).
 const MAP_ONE: u64 = {
     let grant = Grant {

@@ -68,12 +68,18 @@ pub struct GuestCpu {
     primary: u64,
 }
 
-/// How a guest is entered.
-pub struct Entry {
-    /// The address of its state page.
-    pub state: u64,
-    /// Whether the VMCS has been entered since it was cleared.
-    pub launched: bool,
+/// How a guest is entered, which has its registers in the state page at `state`.
+pub enum Entry {
+    /// For the first time since its VMCS was cleared.
+    Launch {
+        /// The address of its state page.
+        state: u64,
+    },
+    /// Again.
+    Resume {
+        /// The address of its state page.
+        state: u64,
+    },
 }
 
 /// What a vCPU is made with.
@@ -219,17 +225,24 @@ impl GuestCpu {
     /// Puts back what the host may have changed: to be called last before an entry, of the vCPU that is loaded.
     #[inline(always)]
     pub fn about_to_enter(&mut self) -> Entry {
+        let again = self.about_to_resume();
+        if core::mem::replace(&mut self.launched, true) { again } else { Entry::Launch { state: self.state } }
+    }
+
+    /// The same, of a guest that was left before.
+    #[inline(always)]
+    pub fn about_to_resume(&self) -> Entry {
         if cpu::cr2() != self.cr2 {
             cpu::set_cr2(self.cr2);
         }
-        Entry { state: self.state, launched: core::mem::replace(&mut self.launched, true) }
+        self.as_it_was_left()
     }
 
     /// The entry of a guest that was left and for which nobody else has run: nothing needs to be put back.
     #[inline(always)]
     #[must_use]
     pub const fn as_it_was_left(&self) -> Entry {
-        Entry { state: self.state, launched: true }
+        Entry::Resume { state: self.state }
     }
 
     /// The exit reason (SDM vol. 3C, table 25-19), with bit 31 for a failed entry.
@@ -341,9 +354,7 @@ impl GuestCpu {
             self.vmcs.write_guest(control::PRIMARY_PROCBASED_EXEC_CONTROLS, wanted);
         }
     }
-}
 
-impl GuestCpu {
     /// Whether one was asked for.
     #[inline(always)]
     #[must_use]

@@ -39,10 +39,10 @@ with_address!(vmptrld, "vmptrld", "Makes a VMCS the current one.");
 #[inline(always)]
 pub unsafe fn vmread(field: u32) -> u64 {
     let value;
-    // SAFETY: the caller's contract; VMREAD touches registers and flags only. A field that does not exist leaves the
-    // register, which is zero.
+    // SAFETY: the caller's contract; VMREAD touches registers and flags only. Every field that the kernel reads is there on a
+    // CPU that it runs on (`root::missing`).
     unsafe {
-        asm!("vmread {value}, {field}", value = inout(reg) 0u64 => value, field = in(reg) u64::from(field),
+        asm!("vmread {value}, {field}", value = lateout(reg) value, field = in(reg) u64::from(field),
             options(nomem, nostack));
     }
     value
