@@ -149,22 +149,17 @@ fn fixed(kit: &mut Kit) -> anyhow::Result<()> {
 
 /// Neither the guest nor the window has a table there yet, and the pool has fewer frames than both can need.
 fn window(kit: &mut Kit) -> anyhow::Result<()> {
-    let setup = Setup { bits: 46, ..kit.setup.clone() };
-    kit.reboot(&setup)?;
-    kit.hello(0)?;
+    const BASE: u64 = 0x1_0000;
     for left in 0..6 {
-        let base = (left + 1) << 27;
-        done(kit, 0, &SlotRequest::Create(ram(left as u16, base, 4)))?;
-        let vm = &kit.kernel.vms[0];
-        let surplus = vm.pool.lock().count().saturating_sub(left as u32);
-        let taken = kit.kernel.ledger.frames.take(&mut vm.pool.lock(), surplus);
-        ensure!(taken.is_some(), "as many as there are can be taken");
-        let fault = kit.fault_at(WINDOW, base << 12, Rights::READ, FaultKind::Violation);
+        let setup = Setup { tables: left, ..kit.setup.clone() };
+        kit.reboot(&setup)?;
+        with(kit, &[ram(1, BASE, 4)])?;
+        let fault = kit.fault_at(WINDOW, BASE << 12, Rights::READ, FaultKind::Violation);
         let before = kit.kernel.ledger.given.len();
         let reply = kit.fault(&fault).with_context(|| format!("P16: a window, and {left} table frames are left"))?;
         let brought = kit.kernel.ledger.given.len() > before;
         ensure!(brought, "P16: a window asks, {left} table frames are left, and {reply:?} comes without any");
-        kit.read(WINDOW, base).with_context(|| format!("P16: {left} table frames were left"))?;
+        kit.read(WINDOW, BASE).with_context(|| format!("P16: {left} table frames were left"))?;
     }
     Ok(())
 }
