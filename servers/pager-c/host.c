@@ -9,20 +9,17 @@
 static u8 page[PAGE], bytes[4 + (1 << 16)], *memory;
 u8 *const message = page;
 
-void *frame(u64 pfn)
-{
+void *frame(u64 pfn) {
     return memory + (pfn - first_pfn) * PAGE;
 }
 
 /* What is no frame stops the pager. */
-static void expect(bool right)
-{
+static void expect(bool right) {
     if (!right) abort();
 }
 
 /* The next frame, behind its variant. The end of the input is the end of the system. */
-static struct cursor read_frame(u64 variant)
-{
+static struct cursor read_frame(u64 variant) {
     uint32_t length;
     if (fread(&length, 1, 4, stdin) != 4) exit(0);
     expect(length <= 1 << 16 && fread(bytes, 1, length, stdin) == length);
@@ -31,17 +28,7 @@ static struct cursor read_frame(u64 variant)
     return c;
 }
 
-/* A sequence of bytes. */
-static struct cursor sequence(struct cursor *c)
-{
-    u64 length = get(c, 32);
-    expect(!c->wrong && length <= (u64)(c->end - c->at));
-    c->at += length;
-    return (struct cursor){ c->at - length, c->at, false };
-}
-
-u64 kernel(u64 number, u64 w[6])
-{
+u64 kernel(u64 number, u64 w[6]) {
     static u64 received;                                /* what is answered: a fault's answer has nothing in the page */
     u64 line = number == LOG || number == STAT, length = line ? w[1] : number || received != GOT_CALL ? 0 : w[0];
     struct cursor c = { bytes + 4, bytes + sizeof bytes, false };
@@ -57,21 +44,20 @@ u64 kernel(u64 number, u64 w[6])
     u64 status = get(&c, 64);
     for (int n = 0; n < 6; n++)
         w[n] = get(&c, 64);
-    struct cursor got = sequence(&c);
-    expect(c.at == c.end && got.end - got.at <= PAGE);
+    struct cursor got = get_bytes(&c);
+    expect(!c.wrong && c.at == c.end && got.end - got.at <= PAGE);
     memcpy(page, got.at, got.end - got.at);
     received = number == REPLY_RECEIVE || number == NO_REPLY ? status : received;
     return status;
 }
 
-int main(void)
-{
-    struct cursor c = read_frame(0), info = sequence(&c);
+int main(void) {
+    struct cursor c = read_frame(0), info = get_bytes(&c);
     start(&info);
-    sequence(&c);                                       /* the manifest */
-    struct cursor path = sequence(&c);
+    get_bytes(&c);                                       /* the manifest */
+    struct cursor path = get_bytes(&c);
     *path.end = 0;
     memory = mmap(NULL, frames * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, open((char *)path.at, O_RDWR), 0);
-    expect(c.at == c.end && memory != MAP_FAILED);
+    expect(!c.wrong && c.at == c.end && memory != MAP_FAILED);
     serve();
 }

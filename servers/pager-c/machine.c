@@ -3,13 +3,11 @@
 
 u8 *const message = (u8 *)0x40000000;
 
-void *frame(u64 pfn)
-{
+void *frame(u64 pfn) {
     return (void *)(0x10000000000 + pfn * PAGE);
 }
 
-u64 kernel(u64 number, u64 w[6])
-{
+u64 kernel(u64 number, u64 w[6]) {
     register u64 r8 __asm__("r8") = w[2], r9 __asm__("r9") = w[3], r10 __asm__("r10") = w[4], r11 __asm__("r11") = w[5];
     __asm__ volatile("push %%rbp; mov %%rsp, %%rcx; lea 1f(%%rip), %%rdx; sysenter; 1: pop %%rbp"
                      : "+a"(number), "+D"(w[0]), "+S"(w[1]), "+r"(r8), "+r"(r9), "+r"(r10), "+r"(r11)
@@ -21,8 +19,7 @@ u64 kernel(u64 number, u64 w[6])
 /* Entered with an empty stack, from which the call makes that of an ordinary function. */
 __asm__(".section .text.start, \"ax\"; .globl _start; _start: call machine_main; ud2; .text");
 
-_Noreturn void machine_main(void)
-{
+_Noreturn void machine_main(void) {
     u8 *info = (u8 *)0x40002000;
     start(&(struct cursor){ info + 2, info + 2 + (info[0] | info[1] << 8), false });
     serve();
