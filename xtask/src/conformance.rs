@@ -5,6 +5,7 @@
 //! into one `report`: a table for people, JUnit for machines, and a status that is 0 only when every case passed.
 
 mod host;
+mod image;
 mod kernel;
 mod machine;
 mod mutants;

@@ -65,10 +65,14 @@ impl Check {
 /// Boots the pager under each guest for which a case is wanted.
 ///
 /// # Errors
-/// No such file.
+/// No such file, or one that the kernel will not take.
 pub fn run(args: &Args, wanted: &dyn Fn(&str) -> bool, tell: &mut dyn FnMut(Row)) -> anyhow::Result<()> {
     let Some(elf) = &args.pager_elf else { return Ok(()) };
     let elf = elf.canonicalize().map_err(|error| crate::status::usage(format!("{}: {error}", elf.display())))?;
+    let bytes = std::fs::read(&elf).map_err(|error| crate::status::usage(format!("{}: {error}", elf.display())))?;
+    super::image::check(&bytes).map_err(|error| {
+        crate::status::usage(format!("{}: {error:#} (ipc-proto/SPEC.md, section 11)", elf.display()))
+    })?;
     let logs = paths::target().join("conformance");
     std::fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
     say(&format!("what each guest shows goes to {}", logs.display()));

@@ -304,7 +304,12 @@ impl Commands {
             let request = SlotRequest::Tell(topic, number);
             match self.pager.ask(&request)? {
                 SlotReply::Line(text) => say(line, format_args!(" {text}")),
-                SlotReply::Done => return Ok(()),
+                SlotReply::Done => {
+                    if number == 0 {
+                        say(line, format_args!(" the pager has no lines about that, and need not have any"));
+                    }
+                    return Ok(());
+                }
                 SlotReply::Refused(why) => return Err(PagerError::Refused(Asked::of(&request), why).into()),
                 SlotReply::Hello(_)
                 | SlotReply::Dirty(_)

@@ -26,6 +26,9 @@ pub fn whole(bench: &Bench, name: &str) -> anyhow::Result<String> {
         *longest = longest.clone().max((figure(&told, "paused ticks=")?, told.trim().to_owned()));
         let hash = guest.hashed()?;
         ensure!(hash == right, "on {image} the guest's memory should be as it was");
+        let why = guest.done(&format!("why {HERE:#x}"))?;
+        let silent = why.contains("the pager has no lines about that, and need not have any");
+        ensure!(silent == (*image == IMAGES[0]), "only the pager in C has no lines about an address:\n{why}");
     }
     let seen = guest.end()?;
     let lives = seen.figure("task.vmm-mm.restarts")?;
