@@ -59,7 +59,6 @@ pub fn left(core: &mut Core) -> Option<Next> {
 fn faulted(core: &mut Core, id: u8) -> Option<Next> {
     let vcpu = core.vcpus.get_mut(usize::from(id))?;
     let vm = vcpu.of;
-    let now = cpu::tsc();
     let violation = vcpu.cpu.violation();
     if violation.idt_vectoring >> 31 != 0 || violation.qualification & IRET != 0 || vm.hides.load(Relaxed) {
         return None;
@@ -67,6 +66,7 @@ fn faulted(core: &mut Core, id: u8) -> Option<Next> {
     if violation.qualification & mend::LEFT != 0 {
         return mended(core, id, &violation);
     }
+    let now = cpu::tsc();
     let pager = vm.pager?;
     let thread = waiting(&mut core.threads, pager)?;
     if core.ready.outranks(thread.task.priority) || vcpu.may_be_stuck(violation.gpa) {
