@@ -56,6 +56,8 @@ struct Memory {
     used: BTreeSet<u64>,
     /// Accessed since it was last told of, whatever became of it.
     touched: BTreeSet<u64>,
+    /// Of what was used: the policy has taken the bits that said so, and must have noted it.
+    noted: BTreeSet<u64>,
 }
 
 impl Memory {
@@ -92,7 +94,7 @@ impl World {
     fn new(setting: Setting) -> Self {
         let Setting { policy, nx, prunes, way, abilities, frames } = setting;
         let mut machine = FakeMachine::default();
-        (machine.hoards, machine.abilities, machine.log_size) = (!prunes, abilities, 6);
+        (machine.hoards, machine.abilities, machine.log_size) = (!prunes, abilities, 3);
         machine.tsc = 1;
         let word = |page: u64, index: usize| if index == WORD { in_image(page) } else { 0 };
         let image = (0..IMAGE_PAGES).flat_map(|page| (0..1024).map(move |index| word(page, index)));

@@ -4,7 +4,7 @@
 
 use crate::backing::Backing;
 use crate::dirty::Way;
-use crate::fault::PageFault;
+use crate::fault::{PageFault, Prefetch};
 use crate::handover::Standstill;
 use crate::level::{self, BLOCK, Frames, GIGABYTE, gigabyte};
 use crate::machine::{Kernel, Memory};
@@ -188,7 +188,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         }
         let page = self.faultin(fault, slot, leaf.as_ref(), advice.zero)?;
         fault.pfn = self.pfn(page);
-        let written = if fault.write() { Some(fault.gfn()) } else { None };
+        let written = written(fault);
         let mut runs = match advice.stride {
             0 => self.gather(fault.gfn(), (fault.mmu_seq, written), slot, window),
             stride => self.gather_stride(fault, slot, (stride, advice.around)),
@@ -280,7 +280,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
             if n > 0 && self.is_record(slot, gfn) {
                 continue;
             }
-            let written = if fault.write() { Some(fault.gfn()) } else { None };
+            let written = written(fault);
             let Some(page) = self.page(slot, gfn) else { continue };
             let Some(pfn) = self.pfn(page) else { continue };
             if runs.add(gfn, pfn, self.rights_of(slot, page, gfn, written), fault.mmu_seq) == Room::Full {
@@ -320,6 +320,12 @@ pub fn cannot_be_shown(fault: &Fault, machine: &mut impl Kernel) -> bool {
         && machine.mapped(usize::from(fault.vm), fault.gpa.gfn()).is_some_and(|leaf| {
             leaf.seen_by == SeenBy::Everyone && leaf.rights.contains(PageFault::from_message(fault).access())
         })
+}
+
+/// The page that is written as soon as the answer is there. Who does not wait for it may never come back, for an interrupt's
+/// sake, and has written nothing then.
+fn written(fault: &PageFault) -> Option<Gfn> {
+    (fault.write() && fault.prefetch == Prefetch::No).then(|| fault.gfn())
 }
 
 /// Nothing has to be mapped. A window has entries of its own, which appear when the kernel is told again.

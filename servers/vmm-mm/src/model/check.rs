@@ -1,9 +1,10 @@
 //! What must hold after each step.
 
 use super::World;
+use super::step::Setting;
 use crate::dirty::Way;
 use crate::serve::Pager;
-use crate::testing::FIRST_PFN;
+use crate::testing::{FIRST_PFN, Trace};
 use ipc_proto::grant::{Gfn, Level, Rights};
 use ipc_proto::memop::Abilities;
 use ipc_proto::slot::{SlotFlags, Space};
@@ -57,7 +58,9 @@ impl World {
         for n in (0..level.frames()).step_by(step as usize) {
             let page = slot.tree.page(slot.offset(Gfn(gfn + n)), &self.machine);
             assert_eq!(page.frame().map(|frame| FIRST_PFN + u64::from(frame)), Some(pfn + n), "gfn {:#x}", gfn + n);
-            assert_eq!(page.is_large(), level > Level::Page, "gfn {:#x}: of what size it is", gfn + n);
+            // Where a slot lies out of line, what is large for the pager can only be mapped small.
+            let large = page.is_large() && (slot.is_congruent() || level > Level::Page);
+            assert_eq!(large, level > Level::Page, "gfn {:#x}: of what size it is", gfn + n);
             assert!(!page.is_shared() || !rights.contains(Rights::WRITE), "gfn {:#x}: others have its frame", gfn + n);
             assert!(frames.insert(pfn + n) || page.is_shared(), "frame {:#x} is mapped twice", pfn + n);
         }
@@ -97,14 +100,32 @@ impl World {
 
     /// Pages that were taken away since they were used, or whose use somebody else has harvested.
     fn forget_unused(&mut self) {
-        let bits = self.setting.abilities.contains(Abilities::ACCESSED_DIRTY);
-        let machine = &self.machine;
-        for slot in self.slots.values_mut() {
+        let Self { setting, machine, slots, .. } = self;
+        for slot in slots.values_mut() {
             let base = slot.base;
             slot.used.retain(|offset| {
-                let trace = machine.found(base + offset).map(|(start, _)| machine.traces[&start]);
-                trace.is_some_and(|trace| if bits { trace.accessed } else { !trace.allowed.is_empty() })
+                machine.found(base + offset).is_some_and(|(start, _)| is_used(setting, &machine.traces[&start]))
             });
         }
     }
+
+    /// The policy may have looked: small pages that stay where they are and whose use it has seen.
+    pub fn note_seen(&mut self) {
+        let Self { setting, machine, slots, .. } = self;
+        for slot in slots.values_mut() {
+            let base = slot.base;
+            let seen = |offset: &&u64| match machine.found(base + **offset) {
+                Some((start, Level::Page)) => !is_used(setting, &machine.traces[&start]),
+                Some((_, Level::Large | Level::Huge)) | None => false,
+            };
+            let seen: Vec<u64> = slot.used.iter().filter(seen).copied().collect();
+            slot.noted.extend(seen);
+        }
+    }
+}
+
+/// What the CPU leaves behind says that the page was used.
+fn is_used(setting: &Setting, trace: &Trace) -> bool {
+    let bits = setting.abilities.contains(Abilities::ACCESSED_DIRTY);
+    if bits { trace.accessed } else { !trace.allowed.is_empty() }
 }

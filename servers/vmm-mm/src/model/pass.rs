@@ -23,6 +23,7 @@ impl World {
             self.pager.notice(&mut self.machine);
         }
         self.pager.at_leisure(&mut self.machine);
+        self.note_seen();
     }
 
     /// So many pages are mapped ahead, as far as there is memory.

@@ -53,7 +53,9 @@ impl World {
     pub fn relocate(&mut self, id: u16, base: u64) {
         let expected = self.known(id).and_then(|slot| self.is_free(base, slot.pages, id));
         if self.change(SlotRequest::Move(NORMAL, SlotId(id), Gfn(base)), expected) {
-            self.slots.entry(id).and_modify(|slot| slot.base = base);
+            let slot = self.slots.get_mut(&id).expect("the slot of a request that was done");
+            slot.base = base;
+            slot.noted.clear();
         }
     }
 
@@ -65,6 +67,8 @@ impl World {
                 slot.dirty.clear();
             }
             slot.flags = flags;
+            // Blocks that are made whole are taken away, and what is noted of them.
+            slot.noted.clear();
         }
     }
 

@@ -41,11 +41,12 @@ pub enum Tried {
 }
 
 pub fn tried() -> impl Strategy<Value = Tried> {
+    let value = || prop_oneof![1 => Just(0), 4 => 1u32..1000];
     prop_oneof![
         3 => Just(Tried::Read),
-        5 => (1u32..1000).prop_map(Tried::Write),
+        5 => value().prop_map(Tried::Write),
         1 => Just(Tried::Fetch),
-        2 => (1u32..1000).prop_map(Tried::ThroughWindow),
+        2 => value().prop_map(Tried::ThroughWindow),
     ]
 }
 
@@ -61,7 +62,7 @@ fn base() -> impl Strategy<Value = u64> {
 
 pub fn step() -> impl Strategy<Value = Step> {
     let (id, vcpu) = (0u16..5, 0u16..4);
-    let pages = prop_oneof![1u64..24, 500u64..530, Just(1024), Just(512)];
+    let pages = prop_oneof![1u64..24, 500u64..530, Just(1024), Just(512), Just(1090)];
     let flags = (0u32..8).prop_map(SlotFlags::from_bits_retain);
     let tracking = prop_oneof![Just(Tracking::On), Just(Tracking::Off)];
     prop_oneof![
@@ -108,7 +109,7 @@ impl Setting {
 }
 
 /// Fewer frames than the guest can use: what overcommits takes them back, and slots for which none are promised are refused.
-pub const FEW: u64 = 120;
+pub const FEW: u64 = 32;
 
 pub fn setting() -> impl Strategy<Value = Setting> {
     let ways = prop_oneof![
@@ -117,8 +118,14 @@ pub fn setting() -> impl Strategy<Value = Setting> {
         Just((Way::DirtyBits, Abilities::ACCESSED_DIRTY)),
         Just((Way::Pml, Abilities::all())),
     ];
-    let frames = |policy: &str, few: bool| if few && policy == "clock" { FEW } else { 6000 };
-    (prop::sample::select(crate::policy::Chosen::NAMES), any::<bool>(), any::<bool>(), ways, any::<bool>()).prop_map(
+    let frames = |policy: &str, few: u8| if few > 0 && policy == "clock" { FEW } else { 6000 };
+    let policies = prop_oneof![
+        5 => prop::sample::select(crate::policy::Chosen::NAMES),
+        1 => Just("huge"),
+        1 => Just("share"),
+        3 => Just("clock"),
+    ];
+    (policies, any::<bool>(), any::<bool>(), ways, 0u8..4).prop_map(
         move |(policy, nx, prunes, (way, abilities), few)| Setting {
             policy,
             nx,

@@ -30,6 +30,7 @@ impl World {
                     // Some of it may have been harvested by then.
                     if let Some(slot) = self.slots.get_mut(&id) {
                         slot.used.clear();
+                        slot.noted.clear();
                     }
                     return;
                 }
@@ -43,9 +44,11 @@ impl World {
             }
         }
         let slot = self.slots.get_mut(&id).expect("a slot that was not refused");
-        let wrong: Vec<&u64> = told.intersection(&slot.used).collect();
+        let used = &slot.used | &slot.noted;
+        let wrong: Vec<&u64> = told.intersection(&used).collect();
         assert!(wrong.is_empty(), "slot {id}: pages {wrong:x?} were used");
         slot.used.clear();
+        slot.noted.clear();
         self.untouched_is_idle(id, &told);
     }
 
