@@ -121,8 +121,11 @@ fn ledger(seen: &Seen) -> anyhow::Result<()> {
 
 fn figures(seen: &Seen) -> anyhow::Result<()> {
     let own = seen.value("servers.vmm-mm")?;
-    seen.holds(own.as_object().is_some_and(|own| !own.is_empty()), "the pager should have reported a figure")
-        .map(|_| ())
+    let own = own.as_object().filter(|own| !own.is_empty());
+    seen.holds(own.is_some(), "the pager should have reported a figure")?;
+    // What cannot be printed is shown as a question mark.
+    let named = own.into_iter().flatten().all(|(key, _)| !key.is_empty() && !key.contains('?'));
+    seen.holds(named, "each figure should have a name, and the text lie at byte 3584 of the message page").map(|_| ())
 }
 
 fn checksums(seen: &Seen) -> anyhow::Result<()> {
