@@ -5,7 +5,8 @@
 //! nothing changes: faults wait, no frame is taken back. The next pager, or this one if it is started again, goes on from the
 //! ledger ([`crate::takeover`]); any other request means that nobody has come, and the pager goes on.
 //!
-//! The cost is one system call for each page that the ledger has, and what a fault costs for each page that it lacks.
+//! The cost is some instructions for each page that the guest may write, for which a call tells of a whole table, one system call for
+//! each other page that is mapped, and what a fault costs for each page that is not.
 
 use crate::faultin::Tried;
 use crate::level::{BLOCK, block};
@@ -16,9 +17,11 @@ use crate::serve::{Greeted, Pager, VmMemory};
 use crate::stats::PfStats;
 use crate::store::{Content, OutOfFrames};
 use crate::tdp::Mmu;
+use core::ops::Range;
 use heapless::Vec;
 use ipc_proto::grant::{Gfn, Grant};
 use ipc_proto::layout::HANDED_OVER;
+use ipc_proto::memop::Harvest;
 use ipc_proto::slot::{Slot, SlotId, SlotRefused, SlotReply, Space};
 
 /// Whether faults are answered.
@@ -127,6 +130,14 @@ pub(crate) fn ids(slots: &MemSlots) -> Vec<SlotId, { crate::memslot::MAX_SLOTS }
     slots.iter(Space::Normal).map(MemSlot::id).collect()
 }
 
+/// What the kernel has told of the pages that the guest may write: of which pages, and the word of the bitmap that was read last;
+/// word `u64::MAX` stands for all of them.
+#[derive(Default)]
+struct Told {
+    pages: Range<u64>,
+    word: Option<(u64, u64)>,
+}
+
 /// Behind the last page of a leaf.
 const fn end(leaf: &Grant) -> u64 {
     leaf.gfn.0 + leaf.level.frames()
@@ -144,11 +155,17 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         self.read_whole_image(slots.slot_mut(Space::Normal, id)?)?;
         let mut from = 0;
         let mut leaf: Option<Grant> = None;
+        let mut told = Told::default();
         loop {
             let slot = slots.slot_mut(Space::Normal, id)?;
             let found = slot.tree.next(from, self.machine, |page| page.content() != Content::Nothing);
             let Some((offset, page)) = found.filter(|(offset, _)| *offset < slot.pages()) else { return Ok(()) };
             let gfn = Gfn(slot.base().0 + offset);
+            let small = matches!(page.content(), Content::Own(_)) && !page.is_large();
+            if small && self.is_written(gfn, slot.base().0 + slot.pages(), &mut told) {
+                from = offset + 1;
+                continue;
+            }
             if leaf.is_none_or(|leaf| end(&leaf) <= gfn.0) {
                 leaf = self.machine.next_mapped(self.vm, gfn);
             }
@@ -162,7 +179,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
             }
             if mapped == 0 {
                 mapped = self.prefault_page(slots, gfn, policy, stats)?;
-                leaf = None;
+                (leaf, told) = (None, Told::default());
             }
             let slot = slots.slot_mut(Space::Normal, id)?;
             let whole = slot.tree.page(offset, self.machine).is_large();
@@ -174,6 +191,23 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
             }
             from = offset + if whole { mapped } else { 1 };
         }
+    }
+
+    /// Whether the guest may write the page, by the kernel's word, which is asked for a whole table at once: then it is mapped. Of
+    /// any other page nothing is known.
+    fn is_written(&mut self, gfn: Gfn, end: u64, told: &mut Told) -> bool {
+        if !told.pages.contains(&gfn.0) {
+            told.pages = gfn.0..(block(gfn).0 + BLOCK).min(end);
+            let count = told.pages.end - gfn.0;
+            let looked = self.machine.harvest(self.vm, gfn, count, Harvest::LookWritable);
+            told.word = if looked.is_ok_and(|written| written != 0) { None } else { Some((u64::MAX, 0)) };
+        }
+        let place = gfn.0 - told.pages.start;
+        let (_, bits) = match told.word {
+            Some((word, bits)) if word == place / 64 || word == u64::MAX => (word, bits),
+            Some(_) | None => *told.word.insert((place / 64, self.machine.harvested(place as usize / 64))),
+        };
+        bits >> (place % 64) & 1 != 0
     }
 
     /// What nobody has read of the module is read: it is content too.

@@ -17,7 +17,7 @@ pub enum Over {
     Unmap,
     /// A part of a compressed page has been written.
     Pack,
-    /// It was told what the ledger has of a page.
+    /// It asks what the ledger has.
     Read,
     /// A word has been written that outlives it.
     Word,
@@ -116,6 +116,7 @@ impl Kernel for Dying<'_> {
     }
 
     fn harvest(&mut self, vm: usize, first: Gfn, frames: u64, mode: Harvest) -> Result<u64, Refused> {
+        self.done(Over::Read);
         self.machine.harvest(vm, first, frames, mode)
     }
 

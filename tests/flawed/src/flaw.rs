@@ -9,6 +9,8 @@ use ipc_proto::words::Words;
 pub enum Flaw {
     /// It stops.
     Stops,
+    /// It never answers.
+    Hangs,
     /// It grants no page to be written.
     ReadOnly,
     /// It grants the page beside the one that is asked for.
@@ -28,8 +30,9 @@ const WRITE: u64 = 1 << 13;
 
 impl Flaw {
     /// Every flaw by its name.
-    pub const ALL: [(&str, Self); 7] = [
+    pub const ALL: [(&str, Self); 8] = [
         ("stops", Self::Stops),
+        ("hangs", Self::Hangs),
         ("read-only", Self::ReadOnly),
         ("beside", Self::Beside),
         ("denies", Self::Denies),
@@ -50,6 +53,9 @@ impl Flaw {
             Self::Stops | Self::Dies | Self::DiesHandingOver | Self::DiesReclaiming => {
                 panic!("here is the flaw")
             }
+            Self::Hangs => loop {
+                core::hint::spin_loop();
+            },
             Self::ReadOnly => [shape & !WRITE, gfn, pfn, mmu_seq, top_up, last],
             Self::Beside => [shape, gfn + 1, pfn, mmu_seq, top_up, last],
             Self::Denies => FaultReply::Deny(DenyReason::Policy).to_words(TopUp::from_word(top_up)),

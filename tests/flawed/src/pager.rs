@@ -34,7 +34,7 @@ pub fn main(task: Task) -> ! {
             let mut passing = Passing::of(steps, incarnation, kept, after);
             task::serve(&mut pager, &mut machine, |message, pager, machine| passing.comes(message, pager, machine))
         }
-        Flaw::Stops | Flaw::ReadOnly | Flaw::Beside | Flaw::Denies => {
+        Flaw::Stops | Flaw::Hangs | Flaw::ReadOnly | Flaw::Beside | Flaw::Denies => {
             let mut faults = 0;
             task::serve(&mut pager, &mut machine, |message, pager, machine| {
                 let fault = message.fault()?;

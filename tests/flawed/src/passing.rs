@@ -84,7 +84,9 @@ impl Passing {
         if step == Step::Begun && kept == HANDED_OVER {
             panic!("here is the flaw: {step:?}");
         }
-        Self { step, kept, faults: 0, after, left: HALF }
+        // One question of the one that hands over is about many pages.
+        let left = if step == Step::HalfHanded { 3 } else { HALF };
+        Self { step, kept, faults: 0, after, left }
     }
 
     /// For [`vmm_mm::task::serve`].

@@ -54,6 +54,7 @@ pub const ALL: &[Promise] = &[
     Promise { name: "swaps::a_death_at_any_step_of_a_hand_over_loses_nothing", check: swaps::dies },
     Promise { name: "swaps::kills_at_any_tick_of_a_hand_over_lose_nothing", check: swaps::killed },
     Promise { name: "swaps::an_image_that_is_no_pager_gives_way_to_the_one_before", check: swaps::refused },
+    Promise { name: "swaps::a_pause_is_short_but_for_what_is_handed_over", check: swaps::pause },
     Promise { name: "swaps::one_pager_makes_way_for_another_under_a_guest", check: swaps::whole },
     Promise { name: "pagers::a_guest_cannot_tell_the_pager_in_c_from_ours", check: pagers::in_c },
     Promise { name: "two_pagers::one_that_stops_holds_up_its_vm_alone", check: two_pagers::one_stops },

@@ -36,7 +36,8 @@ pub fn in_c(bench: &Bench, name: &str) -> anyhow::Result<String> {
 }
 
 /// Beside a pager that maps page by page one that maps around faults is seen to differ; one that grants wrong rights or another
-/// page, or denies, too, with the first wrong answer decoded; and one that stops is missed from then on. The guest notices nothing of any.
+/// page, or denies, too, with the first wrong answer decoded; and one that stops, or hangs, is missed from then on. The guest notices
+/// nothing of any.
 pub fn harmless(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let run = |what: &str, sets: &[&str]| {
         let trial = sets.iter().fold(Trial::of("touch").set("shadow=rust"), |trial, set| trial.set(set));
@@ -57,6 +58,11 @@ pub fn harmless(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let (stopped, seen) = run("stops", &["task.shadow.image=flawed", &flaw_is, &after])?;
     seen.tells("task shadow stopped")?.tells("the shadow has stopped")?;
     seen.holds(stopped.same >= AFTER && stopped.missed > AFTER, &format!("it should be missed, not {stopped:?}"))?;
+    let [flaw_is, after] = flawed("hangs");
+    let sets = ["task.shadow.image=flawed", &flaw_is, &after, "task.shadow.deadline_ms=200"];
+    let (hung, seen) = run("hangs", &sets)?;
+    seen.tells("task shadow stopped: busy with one message")?;
+    seen.holds(hung.same >= AFTER && hung.missed > AFTER, &format!("it should be missed, not {hung:?}"))?;
     Ok(format!("fault-around: {} with another run; a shadow that stops: {} missed", around.extent, stopped.missed))
 }
 

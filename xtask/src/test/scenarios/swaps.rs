@@ -45,6 +45,60 @@ fn figure(told: &str, name: &str) -> anyhow::Result<u64> {
     digits[..end].parse().with_context(|| format!("there should be a number behind `{name}` in\n{told}"))
 }
 
+/// From ours to ours: ticks of a swap with nothing mapped and four slots, and of each page that is mapped. docs/console.md says what
+/// they are; the first should be 50 faults one day, which are 22,000.
+const FIXED: f64 = 200_000.0;
+const A_PAGE: f64 = 950.0;
+
+/// How long a swap stops the guest, without the proofs of the ledger: what each page that is mapped costs, what each frame that the
+/// pager has, and what is left for none.
+pub fn pause(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    const FEW: u64 = 500;
+    const MANY: u64 = 3000;
+    let [small, large] = paused(bench, name, [FEW, MANY], 24)?;
+    let [roomy, _] = paused(bench, name, [FEW, FEW], 88)?;
+    let mut shown = Vec::new();
+    for (kind, what) in KINDS.iter().enumerate() {
+        let ticks = |of: &Pauses| of[kind] as f64;
+        let page = (ticks(&large) - ticks(&small)) / (MANY - FEW) as f64;
+        let frame = (ticks(&roomy) - ticks(&small)) / f64::from((88 - 24) * 256);
+        // The guest's own memory, and what it has beside: see boot/swap.toml.
+        let frames = f64::from((16 + 24) * 256 - 256);
+        let fixed = ticks(&small) - page * (FEW + OWN) as f64 - frame * frames;
+        let cheap = fixed <= FIXED && page <= A_PAGE;
+        ensure!(kind != 0 || cheap, "{what}: {fixed:.0} ticks and {page:.0} a page; {FIXED} and {A_PAGE} are allowed");
+        shown.push(format!("{what} {fixed:.0} + {page:.0} a page mapped + {frame:.1} a frame"));
+    }
+    Ok(shown.join(", "))
+}
+
+/// From which pager to which.
+const KINDS: [&str; 3] = ["ours to ours", "ours to C", "C to ours"];
+type Pauses = [u64; KINDS.len()];
+/// Pages that the guest has mapped when it begins.
+const OWN: u64 = 13;
+
+/// The pauses of each kind, with so many pages mapped in each of two slots in turn, and so many MiB beside the guest's memory.
+fn paused(bench: &Bench, name: &str, sizes: [u64; 2], beside: u64) -> anyhow::Result<[Pauses; 2]> {
+    let trial = Trial::of("swap").set("task.supervisor.options.check=false");
+    let trial = trial.set(&format!("task.vmm-mm.memory=guests + {beside} MiB"));
+    let mut guest = Puppet::start(trial, bench, &format!("{name}.{beside}"))?;
+    let mut took = [Pauses::default(); 2];
+    for (took, pages) in took.iter_mut().zip(sizes) {
+        guest.done(&format!("slot create 20 {HERE:#x} {pages}"))?;
+        guest.fill(HERE, (pages, 1), (5, 3))?;
+        for (ticks, image) in took.iter_mut().zip(["vmm-mm", "pager-c", "vmm-mm"]) {
+            let told = guest.done(&format!("swap {image}"))?;
+            *ticks = figure(&told, "paused ticks=")?;
+            let mapped = figure(&told, "frames=")?;
+            ensure!(mapped == pages + OWN, "{mapped} pages are mapped, where the guest has {pages} and {OWN}");
+        }
+        guest.done("slot delete 20")?;
+    }
+    guest.end()?;
+    Ok(took)
+}
+
 /// A guest with half of its pages written, and some that it has never touched behind them.
 fn filled(trial: Trial, bench: &Bench, name: &str) -> anyhow::Result<Puppet> {
     let mut guest = Puppet::start(trial, bench, name)?;
