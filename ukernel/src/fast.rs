@@ -59,6 +59,7 @@ pub fn left(core: &mut Core) -> Option<Next> {
 fn faulted(core: &mut Core, id: u8) -> Option<Next> {
     let vcpu = core.vcpus.get_mut(usize::from(id))?;
     let vm = vcpu.of;
+    let now = cpu::tsc();
     let violation = vcpu.cpu.violation();
     if violation.idt_vectoring >> 31 != 0 || violation.qualification & IRET != 0 || vm.hides.load(Relaxed) {
         return None;
@@ -66,7 +67,6 @@ fn faulted(core: &mut Core, id: u8) -> Option<Next> {
     if violation.qualification & mend::LEFT != 0 {
         return mended(core, id, &violation);
     }
-    let now = cpu::tsc();
     let pager = vm.pager?;
     let thread = waiting(&mut core.threads, pager)?;
     if core.ready.outranks(thread.task.priority) || vcpu.may_be_stuck(violation.gpa) {
@@ -208,8 +208,7 @@ fn sent(core: &mut Core, caller: &Caller, id: u8) -> Option<Next> {
     let Ok(Handle::Portal(vm, to)) = thread.task.handle(caller.words[0]) else { return None };
     // Nobody calls itself: it runs and does not wait.
     let [thread, server] = core.threads.get_disjoint_mut([usize::from(id), usize::from(to)]).ok()?;
-    let waits = server.state == State::Receiving;
-    if !waits || caller.words[1] != 0 || core.ready.outranks(server.task.priority) {
+    if server.state != State::Receiving || caller.words[1] != 0 || core.ready.outranks(server.task.priority) {
         return None;
     }
     thread.rip = caller.rip;

@@ -106,8 +106,10 @@ pub(super) fn enable_no_execute() {
 #[inline(always)]
 #[must_use]
 pub fn tsc() -> u64 {
-    // SAFETY: RDTSC reads a counter.
-    unsafe { core::arch::x86_64::_rdtsc() }
+    let (low, high): (u64, u64);
+    // SAFETY: RDTSC reads a counter, and no memory: the compiler's own would have all that was loaded before loaded again.
+    unsafe { asm!("rdtsc", out("rax") low, out("rdx") high, options(nomem, nostack, preserves_flags)) };
+    high << 32 | low
 }
 
 /// Whether strings are moved in pieces larger than their elements. Every CPU with VMX has the register.
