@@ -137,6 +137,17 @@ fn what_was_written_is_told_once_and_nothing_else() {
     }
 }
 
+/// The first dirty page that is found may let its answer reach beyond what was looked at to find it.
+#[test]
+fn an_answer_is_whole_wherever_it_begins() {
+    for way in WAYS {
+        let mut vm = Vm::new("demand", way, LOGGED);
+        let written = [70, DirtyPages::PAGES + 5];
+        written.iter().for_each(|offset| vm.touch(BASE + offset, WRITE));
+        assert_eq!(vm.dirty(), written, "{way:?}");
+    }
+}
+
 #[test]
 fn a_page_that_was_written_before_is_written_again_without_the_pager() {
     for way in WAYS {
