@@ -76,7 +76,21 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         }
         // What has no frame is not mapped. Asking would cost the kernel a walk to the next page that is.
         let leaf = page.frame().and_then(|_| self.machine.mapped(self.vm, fault.gfn()));
+        let answer = self.ram(fault, slot, (page, leaf), advice, stats)?;
+        // Who is denied has written nothing.
         self.note_window_write(fault, slot, page)?;
+        Ok(answer)
+    }
+
+    /// The access is to memory that the slot has: it gets a page, a large one or small ones, unless it may be made already.
+    fn ram(
+        &mut self,
+        fault: &mut PageFault,
+        slot: &mut MemSlot,
+        (page, leaf): (Page, Option<Grant>),
+        advice: Advice,
+        stats: &mut PfStats,
+    ) -> Answer {
         if let Some(leaf) = leaf
             && leaf.rights.contains(fault.access())
         {
