@@ -21,11 +21,7 @@ const BETWEEN: &[(&str, &str)] = &[
     ),
     ("K3", "the pager's own ninety instructions and the checks of the grant"),
     ("K4", "ownership, sequence number, shape and table are checked one by one, each against memory"),
-    (
-        "K5",
-        "a run's claimed words become a typed grant, a plan and a result, each page is two compare-exchanges, and the pager \
-            looks at and takes each of the sixteen frames",
-    ),
+    ("K5", "each page is two compare-exchanges in the kernel, and in the pager an entry that is looked at and written"),
     ("K6", "two passes over the run, each a compare-exchange a page: the claim of its frame, and its entry"),
     ("K7", "thirty registers pushed and popped, and four VMREADs, for one entry that is changed"),
     (
