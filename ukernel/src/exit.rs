@@ -47,7 +47,8 @@ pub fn guest_left(core: &mut Core) -> Next {
 pub fn entry_refused(core: &mut Core) -> Next {
     let Context::Vcpu(id) = core.current else { return core.pick() };
     let error = core.vcpus[usize::from(id)].cpu.refused();
-    ask_server(core, id, Exit::EntryFailed(error, 0))
+    // 5: it was resumed and had never got in, since its server's state was refused at its launch. It is launched again.
+    if error == 5 { core.run(Next::Guest(id)) } else { ask_server(core, id, Exit::EntryFailed(error, 0)) }
 }
 
 /// An interrupt of the machine: the CPU has acknowledged it and says which.
