@@ -143,8 +143,8 @@ impl Commands {
             Request::Poke(gpa, _) if memory.tracks(Gpa(gpa).gfn(), 2) => return Err(Wrong::NoMemory(gpa)),
             Request::Poke(gpa, value) => self.poke(gpa, value)?,
             Request::Shadow(kinds) => shadow::tell(self.vm, kinds, |told| say(line, format_args!(" {told}")))?,
-            Request::Kill => lives::order(&Order::Kill, &self.images)?,
-            Request::Restart => lives::order(&Order::Restart, &self.images)?,
+            Request::Kill => self.begin_anew(&Order::Kill, line)?,
+            Request::Restart => self.begin_anew(&Order::Restart, line)?,
             Request::Swap(image) => {
                 let image = self.images.find(image)?;
                 let before = self.image.as_ref().or(self.images.first()).cloned().unwrap_or_default();
@@ -161,6 +161,14 @@ impl Commands {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// The next life of the pager has the image of this one. The guest stands still until it has begun.
+    fn begin_anew(&self, order: &Order, line: &mut Line) -> Verdict {
+        let start = rt::tsc();
+        lives::order(order, &self.images)?;
+        say(line, format_args!(" paused ticks={}", rt::tsc() - start));
         Ok(())
     }
 
