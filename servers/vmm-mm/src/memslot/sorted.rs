@@ -24,9 +24,9 @@ pub(super) struct Sorted {
     shift: u32,
     /// Of these, as many as the slots want are in use. What others say is of earlier slots: it is no more than a place.
     index: [Bucket; BUCKETS],
-    /// The first gfn of each slot, in their order, and `u64::MAX` behind the last; read only when there is a slot.
+    /// The first gfn of each slot, in their order, and `u64::MAX` behind the last.
     bases: [u64; MAX_SLOTS],
-    /// The block of each slot that was found last.
+    /// The block of each slot that was found last, and [`Block::NONE`] behind the last slot.
     pub blocks: [Block; MAX_SLOTS],
 }
 
@@ -59,7 +59,7 @@ impl Sorted {
         last_hit: Hit::NONE,
         shift: 0,
         index: [Bucket { slot: 0, more: 0 }; BUCKETS],
-        bases: [0; MAX_SLOTS],
+        bases: [u64::MAX; MAX_SLOTS],
         blocks: [Block::NONE; MAX_SLOTS],
     };
 
@@ -80,7 +80,8 @@ impl Sorted {
 
     /// The same, to be changed; where they lie stays. Their blocks are forgotten.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut MemSlot> {
-        self.blocks.fill(Block::NONE);
+        let blocks = self.blocks.iter_mut().take(self.slots.len());
+        blocks.for_each(|block| *block = Block::NONE);
         self.slots.iter_mut()
     }
 
@@ -160,13 +161,14 @@ impl Sorted {
         Ok(slot)
     }
 
-    /// Makes bases and index anew.
+    /// Makes bases and index anew. Of the arrays, only what slots have or had is written: each page of them that a life of the
+    /// pager has written is made anew at the start of the next, while the guest waits.
     fn renew(&mut self) {
         self.last_hit = Hit::NONE;
-        self.blocks.fill(Block::NONE);
-        self.bases.fill(u64::MAX);
-        for (base, slot) in self.bases.iter_mut().zip(&self.slots) {
-            *base = slot.base;
+        // There is one slot more, or less, than before.
+        let bases = self.slots.iter().map(|slot| slot.base).chain([u64::MAX]);
+        for ((block, place), base) in self.blocks.iter_mut().zip(&mut self.bases).zip(bases) {
+            (*block, *place) = (Block::NONE, base);
         }
         let last = self.slots.last().map_or(0, |slot| slot.base + slot.pages - 1);
         let buckets = (FOR_EACH * self.slots.len()).next_power_of_two().min(BUCKETS);

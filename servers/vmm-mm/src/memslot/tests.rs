@@ -1,5 +1,6 @@
 use super::{MAX_SLOTS, MemSlots, State, rights};
-use crate::testing::slot;
+use crate::pool::Pool;
+use crate::testing::{FakeMachine, slot};
 use ipc_proto::grant::{Gfn, Rights};
 use ipc_proto::slot::{Slot, SlotFlags, SlotId, SlotRefused, Space};
 use proptest::prelude::*;
@@ -140,6 +141,30 @@ fn the_last_hit_is_forgotten_with_its_slot() {
     assert_eq!(found(&mut slots, 20), Some(3));
     assert!(slots.remove(Space::Normal, SlotId(1)).is_ok());
     assert_eq!((found(&mut slots, 20), found(&mut slots, 9), found(&mut slots, 1)), (Some(3), Some(2), None));
+}
+
+#[test]
+fn the_place_of_a_slot_that_is_gone_is_not_searched() {
+    // So many in one bucket that all are searched.
+    let crowd: Vec<_> = (1..8).map(|n| (n, 0x10_0000 + u64::from(n), 1)).chain([(9, 0, 1)]).collect();
+    let mut slots = slots(&crowd);
+    for gone in 1..6 {
+        assert!(slots.remove(Space::Normal, SlotId(gone)).is_ok());
+        for last in [6, 7] {
+            assert_eq!(found(&mut slots, 0x10_0000 + u64::from(last)), Some(last), "without {gone}");
+        }
+    }
+}
+
+#[test]
+fn the_block_of_a_slot_that_is_gone_is_not_found() {
+    let (mut pool, mut machine) = (Pool::empty(), FakeMachine::default());
+    pool.open(0, 0, 64, &mut machine);
+    let mut slots = slots(&[(1, 0, 64), (2, 64, 64)]);
+    assert!(slots.block(Gfn(64), &mut pool, &mut machine).is_some());
+    assert!(slots.remove(Space::Normal, SlotId(2)).is_ok());
+    assert!(slots.block(Gfn(64), &mut pool, &mut machine).is_none());
+    assert!(slots.block(Gfn(63), &mut pool, &mut machine).is_some());
 }
 
 #[test]
