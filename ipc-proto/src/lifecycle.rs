@@ -15,6 +15,8 @@ bitflags! {
         const LARGE_PAGES = 2;
         /// It makes way for another pager, and goes on behind one.
         const HAND_OVER = 4;
+        /// What it keeps is all that is to be known: whoever can read it goes on from there.
+        const KEEPS = 8;
     }
 }
 
@@ -35,7 +37,8 @@ pub enum Order {
     Kill,
     /// It is stopped and started again with the image that it has.
     Restart,
-    /// It is stopped and started again with that image, on trial. It must have handed over.
+    /// It is stopped and started again with that image, on trial. What it keeps, or the ledger if it has handed over, is all that
+    /// the image has to go on from.
     Swap(Name),
     /// The image on trial has taken over: from now on it is started again when it stops, as the manifest has it.
     Stay,

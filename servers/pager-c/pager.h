@@ -8,7 +8,7 @@ typedef uint8_t u8;
 typedef uint16_t u16;
 typedef uint64_t u64;
 
-enum { REPLY_RECEIVE = 0, MEM_OP = 2, LOG = 5, STAT = 7, KEEP = 9, NO_REPLY = 256, VM_ENDED = 4 };  /* §2.1, §2.2 */
+enum { REPLY_RECEIVE = 0, MEM_OP = 2, LOG = 5, STAT = 7, KEEP = 9, FINISH = 10, NO_REPLY = 256, VM_ENDED = 4 };
 enum { GOT_FAULT, GOT_EXIT, GOT_CALL, GOT_NOTICE, GOT_REFUSED, UNKNOWN_MESSAGE = 255 };     /* §2.2 */
 enum { HANDLE_VM = 8, MAJOR = 0, MINOR = 3, HANDED_OVER = 1 };                      /* §2.3, §4, §13.4 */
 

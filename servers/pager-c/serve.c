@@ -19,7 +19,7 @@ void start(struct cursor *c) {
     get_byte(c);                                        /* fast_strings */
     bool handed_over = get(c, 64) == HANDED_OVER;
     if (c->wrong || major != MAJOR || (incarnation && !handed_over))    /* P41: what the one before knew is lost */
-        __builtin_trap();
+        kernel(FINISH, (u64[6]){ 2 }), __builtin_trap();
     pager_start(incarnation);
 }
 

@@ -99,7 +99,9 @@ impl Server {
             self.wards[task].fate = Fate::Stopped;
             if matches!(fate, Fate::OnTrial(_)) {
                 let name = &self.manifest.tasks[task].name;
-                log::warn!("{name} has stopped on trial: {} ({detail:#x})", cause.text());
+                // Who cannot go on says so by that, and the guest stands still for as long as a line takes to be printed.
+                let level = if cause == Cause::Done { log::Level::Debug } else { log::Level::Warn };
+                log::log!(level, "{name} has stopped on trial: {} ({detail:#x})", cause.text());
             } else if serves(&self.manifest, task) {
                 self.vm_is_over(task, cause);
             } else {
@@ -230,6 +232,19 @@ impl Server {
         }
     }
 
+    /// The trial is over. Who has stopped since it has taken over is started again, like anybody who dies.
+    fn stay(&mut self, task: usize) -> Supervised {
+        let stays = match self.wards[task].fate {
+            Fate::Stopped => self.start(task, None),
+            Fate::OnTrial(_) => {
+                self.wards[task].fate = Fate::Runs;
+                true
+            }
+            Fate::Runs | Fate::Waits(_) => true,
+        };
+        if stays { Supervised::Done } else { Supervised::NotStarted }
+    }
+
     /// What the server of a VM asks for concerns the VM's pager.
     fn order(&mut self, vm: usize, len: usize) -> Supervised {
         let mut bytes = [0; LONGEST];
@@ -239,12 +254,7 @@ impl Server {
         let (Ok(order), Some((task, entry))) = (wire::decode(bytes), pager) else { return Supervised::Malformed };
         let image = match &order {
             Order::Kill | Order::Restart => None,
-            Order::Stay => {
-                if matches!(self.wards[task].fate, Fate::OnTrial(_)) {
-                    self.wards[task].fate = Fate::Runs;
-                }
-                return Supervised::Done;
-            }
+            Order::Stay => return self.stay(task),
             Order::Swap(name) => {
                 let mut images = [&entry.image].into_iter().chain(&entry.spares);
                 let Some(image) = images.position(|image| image == name) else { return Supervised::UnknownImage };

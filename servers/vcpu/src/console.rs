@@ -71,7 +71,11 @@ pub const COMMANDS: &[Entry] = &[
         arguments: "",
         about: "the VM's pager is stopped and started again, with the image that it has",
     },
-    Entry { name: "swap", arguments: "IMAGE", about: "the VM's pager is stopped and started again, with that image" },
+    Entry {
+        name: "swap",
+        arguments: "IMAGE [ledger]",
+        about: "the VM's pager makes way for that image, which goes on from what is kept, else from the kernel's ledger",
+    },
     Entry { name: "type", arguments: "TEXT", about: "types a line at the guest's serial port" },
 ];
 
@@ -84,6 +88,15 @@ pub enum Dirty {
     Read,
     /// It ends.
     Stop,
+}
+
+/// What the next pager goes on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// What the one before has kept, if it can read that; else the ledger.
+    Kept,
+    /// The kernel's ledger.
+    Ledger,
 }
 
 /// A request that was understood.
@@ -131,8 +144,8 @@ pub enum Request<'a> {
     Kill,
     /// `restart`
     Restart,
-    /// `swap`: with the image of that name.
-    Swap(&'a str),
+    /// `swap`: with the image of that name, in that way.
+    Swap(&'a str, Way),
     /// `type`
     Type(&'a str),
 }
@@ -220,7 +233,8 @@ impl<'a> Request<'a> {
             ("shadow", ["decision"]) => Self::Shadow(&[Kind::Decision]),
             ("kill", []) => Self::Kill,
             ("restart", []) => Self::Restart,
-            ("swap", [_]) => Self::Swap(rest.trim_end()),
+            ("swap", [image]) => Self::Swap(image, Way::Kept),
+            ("swap", [image, "ledger"]) => Self::Swap(image, Way::Ledger),
             ("type", _) => Self::Type(rest),
             _ => return None,
         })

@@ -1,4 +1,4 @@
-use super::{COMMANDS, Dirty, LONGEST, Mistake, Request};
+use super::{COMMANDS, Dirty, LONGEST, Mistake, Request, Way};
 use ipc_proto::grant::{Gfn, Gpa};
 use ipc_proto::shadow::Kind;
 use ipc_proto::slot::{Slot, SlotFlags, SlotId, Space, Tracking};
@@ -45,7 +45,8 @@ fn every_form_in_the_list_is_understood() {
         ("shadow extent", Request::Shadow(&[Kind::Extent])),
         ("kill", Request::Kill),
         ("restart", Request::Restart),
-        ("swap pager-c ", Request::Swap("pager-c")),
+        ("swap pager-c ", Request::Swap("pager-c", Way::Kept)),
+        ("swap vmm-mm ledger", Request::Swap("vmm-mm", Way::Ledger)),
         ("type echo a  b", Request::Type("echo a  b")),
     ] {
         assert_eq!(read(line), Some(request), "{line}");

@@ -49,7 +49,7 @@ impl Pager {
             return SlotReply::Refused(SlotRefused::NoHello);
         };
         if let SlotRequest::Hello(hello) = request {
-            let answer = greet(memory, hello);
+            let answer = greet(memory, hello, self.backing.keeper.is_on());
             if memory.greeted == Greeted::Yes {
                 self.backing.keeper.greet(vm, machine);
             }
@@ -175,15 +175,17 @@ pub(crate) fn chosen(words: &str) -> Result<Chosen, SlotRefused> {
     Ok(policy)
 }
 
-/// What this pager can do beyond what every pager must.
+/// What this pager can do beyond what every pager must; what it keeps is there when there are frames enough for that.
 const FEATURES: Features = Features::DIRTY_LOG.union(Features::LARGE_PAGES).union(Features::HAND_OVER);
 
-fn greet(memory: &mut VmMemory, hello: Hello) -> SlotReply {
+fn greet(memory: &mut VmMemory, hello: Hello, keeps: bool) -> SlotReply {
     if !PROTOCOL.understands(hello.version) {
         return SlotReply::Refused(SlotRefused::Version);
     }
     memory.greeted = Greeted::Yes;
-    SlotReply::Hello(Hello { version: PROTOCOL, features: FEATURES })
+    let mut features = FEATURES;
+    features.set(Features::KEEPS, keeps);
+    SlotReply::Hello(Hello { version: PROTOCOL, features })
 }
 
 #[cfg(test)]

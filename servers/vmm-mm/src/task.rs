@@ -1,6 +1,7 @@
 //! A pager as a task of a system: receive, resolve, reply; and the kernel and the task's own frames as the library wants them.
 //! The server of this package is one, and so are the tests' that answer in ways of their own.
 
+use crate::adopt::Broken;
 use crate::alarm::{Alarm, Due};
 use crate::control::{MESSAGE, REPLY};
 use crate::machine::{Cpu, FRAME, Kernel, LogSwitch, Memory, OwnedRun, PageBytes};
@@ -8,7 +9,7 @@ use crate::serve::{INTERNAL, Pager};
 use crate::shares::{Shares, shares};
 use core::fmt::Arguments;
 use heapless::Vec;
-use ipc_proto::call::notice;
+use ipc_proto::call::{End, notice};
 use ipc_proto::exit::{ExitMessage, Resume, ResumeFlags};
 use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Rights};
 use ipc_proto::layout::HANDED_OVER;
@@ -86,6 +87,10 @@ pub fn begin(pager: &mut Pager, task: &Task, machine: &mut Machine) {
     let began = rt::tsc();
     match pager.adopt((info.kept, &frames(task)), info.incarnation, machine) {
         Ok(adopted) => log::debug!("incarnation {}: {adopted}, {} ticks", info.incarnation, rt::tsc() - began),
+        Err(Broken::Head) => {
+            log::debug!("what the incarnation before has kept is of another kind");
+            rt::finish(End::ServerFailed)
+        }
         Err(broken) => panic!("what the incarnation before has left cannot be trusted: {broken:x?}"),
     }
 }

@@ -17,6 +17,7 @@ use ipc_proto::wire;
 use ipc_proto::words::Words;
 use machine::Machine;
 use port::Port;
+use vmm_mm::adopt::Broken;
 use vmm_mm::alarm::Due;
 use vmm_mm::control::{MESSAGE, REPLY};
 use vmm_mm::dirty::Way;
@@ -62,9 +63,14 @@ pub fn serve(flaw: Option<Flaw>) -> anyhow::Result<()> {
     } else if info.kept <= HANDED_OVER || flaw == Some(Flaw::ForgetsItsFrames) {
         pager.take_over(&shares, &mut machine);
         pager.keep_on(&mut machine).map_err(|out| anyhow::anyhow!("{out:?}"))?;
+    } else if flaw == Some(Flaw::KeepsNothing) {
+        bail!("nothing is known of the incarnation before");
     } else {
-        let adopted = pager.adopt((info.kept, &shares), info.incarnation, &mut machine);
-        adopted.map_err(|broken| anyhow::anyhow!("what the incarnation before has left: {broken:?}"))?;
+        match pager.adopt((info.kept, &shares), info.incarnation, &mut machine) {
+            Err(Broken::Head) if flaw == Some(Flaw::BeginsAfresh) => pager.take_over(&shares, &mut machine),
+            Err(broken) => bail!("what the incarnation before has left: {broken:?}"),
+            Ok(_) => {}
+        }
     }
     pager.wake(&mut machine);
     let mut server = Server { pager, machine, answered: 0 };

@@ -89,8 +89,8 @@ pub struct Kernel {
     pub refuses: Option<Refused>,
     /// When a notice is due, by the monotonic clock; 0 for never.
     timer: u64,
-    /// What the next incarnation is told.
-    kept: u64,
+    /// What the pager has said last that the next incarnation shall know.
+    pub kept: u64,
     setup: Setup,
 }
 
@@ -117,12 +117,6 @@ impl Kernel {
         let mut kernel = Self { pager, ledger, vms, figures, lines, ready, pending, timer, kept, refuses, setup };
         kernel.greet(0)?;
         Ok(kernel)
-    }
-
-    /// What the pager has said last that the next incarnation shall know.
-    #[must_use]
-    pub const fn kept(&self) -> u64 {
-        self.kept
     }
 
     /// Stops the pager and starts it again, with its frames and what it has granted as they are.

@@ -21,6 +21,8 @@ pub enum Flaw {
     Dies,
     /// It stops at each step of a hand-over: [`crate::passing`].
     DiesHandingOver,
+    /// It stops while it goes on from what was kept, behind another one.
+    DiesGoingOn,
     /// It stops while it takes pages back.
     DiesReclaiming,
 }
@@ -30,7 +32,7 @@ const WRITE: u64 = 1 << 13;
 
 impl Flaw {
     /// Every flaw by its name.
-    pub const ALL: [(&str, Self); 8] = [
+    pub const ALL: [(&str, Self); 9] = [
         ("stops", Self::Stops),
         ("hangs", Self::Hangs),
         ("read-only", Self::ReadOnly),
@@ -38,6 +40,7 @@ impl Flaw {
         ("denies", Self::Denies),
         ("dies", Self::Dies),
         ("dies-handing-over", Self::DiesHandingOver),
+        ("dies-going-on", Self::DiesGoingOn),
         ("dies-reclaiming", Self::DiesReclaiming),
     ];
 
@@ -50,7 +53,7 @@ impl Flaw {
     pub fn spoil(self, [shape, gfn, rest @ ..]: Words) -> Words {
         let [pfn, mmu_seq, top_up, last] = rest;
         match self {
-            Self::Stops | Self::Dies | Self::DiesHandingOver | Self::DiesReclaiming => {
+            Self::Stops | Self::Dies | Self::DiesHandingOver | Self::DiesGoingOn | Self::DiesReclaiming => {
                 panic!("here is the flaw")
             }
             Self::Hangs => loop {

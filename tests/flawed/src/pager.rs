@@ -2,7 +2,7 @@
 
 use crate::death::Death;
 use crate::flaw::Flaw;
-use crate::passing::{HAND_OVER, Passing, RECLAIM};
+use crate::passing::{GO_ON, HAND_OVER, Passing, RECLAIM};
 use rt::Task;
 use spin::Mutex;
 use vmm_mm::policy::Chosen;
@@ -29,8 +29,12 @@ pub fn main(task: Task) -> ! {
             let mut death = Death::of(incarnation, after);
             task::serve(&mut pager, &mut machine, |message, pager, machine| death.comes(message, pager, machine))
         }
-        Flaw::DiesHandingOver | Flaw::DiesReclaiming => {
-            let steps = if let Flaw::DiesReclaiming = flaw { RECLAIM } else { HAND_OVER };
+        Flaw::DiesHandingOver | Flaw::DiesGoingOn | Flaw::DiesReclaiming => {
+            let steps = match flaw {
+                Flaw::DiesReclaiming => RECLAIM,
+                Flaw::DiesGoingOn => GO_ON,
+                _ => HAND_OVER,
+            };
             let mut passing = Passing::of(steps, incarnation, kept, after);
             task::serve(&mut pager, &mut machine, |message, pager, machine| passing.comes(message, pager, machine))
         }

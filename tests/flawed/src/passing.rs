@@ -34,6 +34,10 @@ pub enum Step {
     Taken,
     /// Over the first fault behind that.
     First,
+    /// With everything found that was kept, and nothing answered.
+    Adopted,
+    /// Greeted behind that, and the answer not sent.
+    Greeted,
     /// With a page taken from the guest that is nowhere else yet.
     Unmapped,
     /// With a part of a compressed page written.
@@ -61,6 +65,8 @@ pub const HAND_OVER: &[Step] = &[
     Step::First,
     Step::Never,
 ];
+/// Steps of a pager that goes on from what another one has kept.
+pub const GO_ON: &[Step] = &[Step::Never, Step::Adopted, Step::Never, Step::Greeted];
 /// Steps of a page that goes.
 pub const RECLAIM: &[Step] = &[Step::Unmapped, Step::HalfPacked];
 
@@ -81,7 +87,7 @@ impl Passing {
     /// That of `incarnation`, which dies at one of those steps, not before it was asked for `after` faults.
     pub fn of(steps: &[Step], incarnation: u32, kept: u64, after: u64) -> Self {
         let step = steps[incarnation as usize % steps.len()];
-        if step == Step::Begun && kept == HANDED_OVER {
+        if step == Step::Begun && kept == HANDED_OVER || step == Step::Adopted {
             panic!("here is the flaw: {step:?}");
         }
         // One question of the one that hands over is about many pages.
@@ -131,7 +137,7 @@ impl Passing {
                 panic!("here is the flaw: {:?}", self.step)
             }
             (Step::HalfHanded, SlotRequest::HandOver(_)) => (Over::Read, false),
-            (Step::Handed, SlotRequest::HandOver(_)) => (Over::Nothing, true),
+            (Step::Handed, SlotRequest::HandOver(_)) | (Step::Greeted, SlotRequest::Hello(_)) => (Over::Nothing, true),
             (Step::HalfTaken, SlotRequest::Create(_)) if self.kept == HANDED_OVER => (Over::Read, false),
             (Step::HalfKept, SlotRequest::TakeOver) => (Over::Word, false),
             (Step::Taken, SlotRequest::TakeOver) => (Over::Nothing, true),
@@ -139,7 +145,7 @@ impl Passing {
         };
         let mut reply = [0; REPLY];
         let used = pager.request(vm, bytes, &mut reply, &mut Dying { machine, over, left: &mut self.left });
-        if unsent && matches!(wire::decode(&reply[..used]), Ok(SlotReply::Done)) {
+        if unsent && matches!(wire::decode(&reply[..used]), Ok(SlotReply::Done | SlotReply::Hello(_))) {
             panic!("here is the flaw: {:?}", self.step);
         }
         rt::write_message(&reply[..used]);

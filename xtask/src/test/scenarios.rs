@@ -52,6 +52,8 @@ pub const ALL: &[Promise] = &[
     Promise { name: "lives::a_server_that_dies_takes_its_vm_alone", check: lives::server },
     Promise { name: "swaps::a_pager_that_is_asked_to_begin_anew_loses_nothing", check: swaps::asked },
     Promise { name: "swaps::a_death_at_any_step_of_a_hand_over_loses_nothing", check: swaps::dies },
+    Promise { name: "swaps::a_death_of_who_goes_on_from_what_is_kept_loses_nothing", check: swaps::goes_on },
+    Promise { name: "swaps::a_guest_larger_than_its_frames_has_its_pager_replaced", check: swaps::larger },
     Promise { name: "swaps::kills_at_any_tick_of_a_hand_over_lose_nothing", check: swaps::killed },
     Promise { name: "swaps::an_image_that_is_no_pager_gives_way_to_the_one_before", check: swaps::refused },
     Promise { name: "swaps::a_pause_is_short_but_for_what_is_handed_over", check: swaps::pause },

@@ -145,11 +145,11 @@ impl Commands {
             Request::Shadow(kinds) => shadow::tell(self.vm, kinds, |told| say(line, format_args!(" {told}")))?,
             Request::Kill => self.begin_anew(&Order::Kill, line)?,
             Request::Restart => self.begin_anew(&Order::Restart, line)?,
-            Request::Swap(image) => {
+            Request::Swap(image, way) => {
                 let image = self.images.find(image)?;
                 let before = self.image.as_ref().or(self.images.first()).cloned().unwrap_or_default();
                 let (vm, images, policy) = (self.vm, &self.images, self.policy);
-                let swapped = Swap { vm, before: &before, name: &image, images, memory, policy }.perform()?;
+                let swapped = Swap { vm, before: &before, name: &image, images, memory, policy }.perform(way)?;
                 say(line, format_args!(" {image}: {swapped}"));
                 self.image = Some(image);
             }

@@ -67,6 +67,38 @@ enum Died {
     Yes,
 }
 
+/// The greeting of every pager.
+pub const HELLO: SlotRequest = SlotRequest::Hello(Hello { version: PROTOCOL, features: Features::empty() });
+
+/// What a pager can do that answers [`HELLO`] so.
+pub fn features(reply: SlotReply) -> Result<Features, PagerError> {
+    match reply {
+        SlotReply::Hello(answer) if PROTOCOL.understands(answer.version) => Ok(answer.features),
+        SlotReply::Refused(why) => Err(PagerError::Refused(Asked::of(&HELLO), why)),
+        SlotReply::Hello(_)
+        | SlotReply::Done
+        | SlotReply::Dirty(_)
+        | SlotReply::Line(_)
+        | SlotReply::Idle(_)
+        | SlotReply::Left(_)
+        | SlotReply::Slot(_) => Err(PagerError::Nonsense(Asked::of(&HELLO))),
+    }
+}
+
+/// Whether something was done that has no other answer.
+pub fn done(request: &SlotRequest, reply: SlotReply) -> Result<(), PagerError> {
+    match reply {
+        SlotReply::Done => Ok(()),
+        SlotReply::Refused(why) => Err(PagerError::Refused(Asked::of(request), why)),
+        SlotReply::Hello(_)
+        | SlotReply::Dirty(_)
+        | SlotReply::Line(_)
+        | SlotReply::Idle(_)
+        | SlotReply::Left(_)
+        | SlotReply::Slot(_) => Err(PagerError::Nonsense(Asked::of(request))),
+    }
+}
+
 /// What the reply to a request means that may have been done before.
 pub fn done_before(request: &SlotRequest, reply: SlotReply) -> SlotReply {
     match (request, reply) {
@@ -86,18 +118,8 @@ impl Pager {
     /// Greets the pager of VM `vm`.
     pub fn greet(vm: u16) -> Result<Self, PagerError> {
         let pager = Self::of(vm);
-        let hello = SlotRequest::Hello(Hello { version: PROTOCOL, features: Features::empty() });
-        match pager.ask(&hello)? {
-            SlotReply::Hello(answer) if PROTOCOL.understands(answer.version) => Ok(pager),
-            SlotReply::Refused(why) => Err(PagerError::Refused(Asked::of(&hello), why)),
-            SlotReply::Hello(_)
-            | SlotReply::Done
-            | SlotReply::Dirty(_)
-            | SlotReply::Line(_)
-            | SlotReply::Idle(_)
-            | SlotReply::Left(_)
-            | SlotReply::Slot(_) => Err(PagerError::Nonsense(Asked::of(&hello))),
-        }
+        features(pager.ask(&HELLO)?)?;
+        Ok(pager)
     }
 
     /// The pager of VM `vm`, which has been greeted.
@@ -137,16 +159,7 @@ impl Pager {
 
     /// Asks for something that is done or refused.
     pub fn request(&self, request: &SlotRequest) -> Result<(), PagerError> {
-        match self.ask(request)? {
-            SlotReply::Done => Ok(()),
-            SlotReply::Refused(why) => Err(PagerError::Refused(Asked::of(request), why)),
-            SlotReply::Hello(_)
-            | SlotReply::Dirty(_)
-            | SlotReply::Line(_)
-            | SlotReply::Idle(_)
-            | SlotReply::Left(_)
-            | SlotReply::Slot(_) => Err(PagerError::Nonsense(Asked::of(request))),
-        }
+        done(request, self.ask(request)?)
     }
 
     /// Asks for anything. What changes something is told to the shadow too.

@@ -1,46 +1,61 @@
-//! One pager makes way for another while the guest runs: it hands over, is replaced, and the next one is told of every slot.
+//! One pager makes way for another while the guest runs.
+//!
+//! If the one keeps what it knows, the other is started as after its death, and goes on from that if it can read it: nothing is
+//! asked, moved or told. Else the pager hands over by the ledger, is replaced, and the next one is told of every slot.
 //!
 //! What goes wrong before the pager is stopped leaves it as it was. What goes wrong behind that brings the image back that was
-//! there before, which takes over in the same way: until a pager has said that it has taken over, nothing is lost. Each may die
+//! there before, which goes on in the same way: until a pager has said that it has taken over, nothing is lost. Each may die
 //! at any instruction; who dies over `TakeOver` may have begun to keep what it knows, and is asked once more.
 
 use super::give_up;
 use super::lives::{self, Images};
-use super::pager::{Asked, Pager, PagerError, done_before};
+use super::pager::{Asked, HELLO, Pager, PagerError, done, done_before, features};
 use super::window::Ram;
 use super::wrong::Wrong;
-use core::fmt;
+use core::{fmt, iter};
 use heapless::Vec;
 use ipc_proto::call::End;
-use ipc_proto::lifecycle::{Features, Hello, Order};
+use ipc_proto::lifecycle::{Features, Order};
 use ipc_proto::manifest::Name;
 use ipc_proto::memop::MemOp;
 use ipc_proto::refused::Refused;
 use ipc_proto::slot::{Slot, SlotRefused, SlotReply, SlotRequest};
 use ipc_proto::text::Text;
-use ipc_proto::version::PROTOCOL;
+use vcpu::console::Way;
 
 /// The most slots that are handed over: more than a server makes, and than pagers must have room for.
 const SLOTS: usize = 128;
 /// How often the two images are tried in turn before the VM is given up. One that is sound takes over at once; each may be killed.
 const TRIES: usize = 32;
 
-/// How long each part has taken, in ticks.
+/// What came of it: for how long the guest stood still.
 #[derive(Clone, Copy, Debug)]
 pub struct Swapped {
-    handed: u64,
-    begun: u64,
-    taken: u64,
-    slots: usize,
+    ticks: u64,
+    by: By,
     frames: u64,
+}
+
+/// What the next pager has gone on from.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    /// What the one before kept.
+    Kept,
+    /// The kernel's ledger. How many ticks each part has taken.
+    Ledger { handed: u64, begun: u64, taken: u64, slots: usize },
 }
 
 impl fmt::Display for Swapped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { handed, begun, taken, slots, frames } = self;
-        let all = handed + begun + taken;
-        write!(f, "paused ticks={all}: {handed} to hand over, {begun} to begin, {taken} to take over; ")?;
-        write!(f, "{slots} slots, frames={frames}")
+        let Self { ticks, by, frames } = self;
+        write!(f, "paused ticks={ticks}: ")?;
+        match by {
+            By::Kept => f.write_str("it goes on from what was kept; ")?,
+            By::Ledger { handed, begun, taken, slots } => {
+                write!(f, "{handed} to hand over, {begun} to begin, {taken} to take over; {slots} slots, ")?;
+            }
+        }
+        write!(f, "frames={frames}")
     }
 }
 
@@ -62,30 +77,63 @@ pub struct Swap<'a> {
 
 impl Swap<'_> {
     /// Replaces the pager.
-    pub fn perform(&self) -> Result<Swapped, Wrong> {
+    pub fn perform(&self, way: Way) -> Result<Swapped, Wrong> {
         let pager = Pager::of(self.vm);
         let began = rt::tsc();
+        let keeps = features(pager.ask_until_answered(&HELLO)?)?.contains(Features::KEEPS);
+        let by = if keeps && way == Way::Kept && self.by_what_is_kept(&pager)? {
+            By::Kept
+        } else {
+            self.by_the_ledger(&pager)?
+        };
+        let ticks = rt::tsc() - began;
+        let frames = rt::mem_op(usize::from(self.vm), MemOp::Info, [0; 4]).map_or(0, |words| words[2]);
+        Ok(Swapped { ticks, by, frames })
+    }
+
+    /// Starts the image as if the pager had died: what that kept is all that is asked of it, and a pager that cannot read it stops
+    /// before it answers anything. Says whether it goes on; if not, the image before does.
+    fn by_what_is_kept(&self, pager: &Pager) -> Result<bool, Wrong> {
+        for image in iter::once(self.name).chain(iter::repeat(self.before)).take(TRIES) {
+            lives::order(&Order::Swap(image.clone()), self.images)?;
+            match pager.ask_once(&HELLO).and_then(features) {
+                Ok(features) if features.contains(Features::KEEPS) => {
+                    lives::order(&Order::Stay, self.images)?;
+                    return Ok(image == self.name);
+                }
+                Ok(_) => log::error!("pager {image} keeps nothing itself, and cannot have read what was kept"),
+                Err(PagerError::NotCarried(Refused::Unreachable)) => {
+                    log::debug!("pager {image} does not go on from what was kept");
+                }
+                Err(why) => log::error!("pager {image} does not go on from what was kept: {why}"),
+            }
+        }
+        log::error!("no pager goes on, and this VM cannot do without");
+        give_up(End::ServerFailed)
+    }
+
+    /// The pager tells everything by the ledger, and the image goes on from there; if it does not, the image before does.
+    fn by_the_ledger(&self, pager: &Pager) -> Result<By, Wrong> {
+        let began = rt::tsc();
         let mut slots = Vec::new();
-        if let Err(why) = hand_over(&pager, &mut slots) {
+        if let Err(why) = hand_over(pager, &mut slots) {
             // Whatever it is asked, it goes on; or the next incarnation does, with what was told or what the last one knew.
             let ask = |request: &SlotRequest| pager.ask_until_answered(request);
             tell(&slots, ask)?;
             take_over(ask)?;
-            self.tell_again(&pager);
+            self.tell_again(pager);
             return Err(why);
         }
         let handed = rt::tsc();
         let mut failed = None;
         for image in [self.name, self.before].into_iter().cycle().take(TRIES) {
-            match self.try_image(image, &pager, &slots) {
+            match self.try_image(image, pager, &slots) {
                 Ok(begun) => {
-                    self.tell_again(&pager);
+                    self.tell_again(pager);
                     lives::order(&Order::Stay, self.images)?;
-                    let end = rt::tsc();
-                    let frames = rt::mem_op(usize::from(self.vm), MemOp::Info, [0; 4]).map_or(0, |words| words[2]);
-                    let (handed, begun, taken) = (handed - began, begun - handed, end - begun);
-                    let swapped = Swapped { handed, begun, taken, slots: slots.len(), frames };
-                    return if image == self.name { Ok(swapped) } else { failed.map_or(Ok(swapped), Err) };
+                    let (handed, begun, taken) = (handed - began, begun - handed, rt::tsc() - begun);
+                    let by = By::Ledger { handed, begun, taken, slots: slots.len() };
+                    return if image == self.name { Ok(by) } else { failed.map_or(Ok(by), Err) };
                 }
                 Err(why) => {
                     log::error!("pager {image} does not take over: {why}");
@@ -146,28 +194,12 @@ fn hand_over(pager: &Pager, slots: &mut Vec<Slot, SLOTS>) -> Result<(), Wrong> {
 
 /// A pager that has just begun is told of every slot. One that knows them says so, and nothing is changed by it.
 fn tell(slots: &[Slot], ask: impl Fn(&SlotRequest) -> Result<SlotReply, PagerError>) -> Result<(), PagerError> {
-    let hello = SlotRequest::Hello(Hello { version: PROTOCOL, features: Features::empty() });
-    let mut all = [hello].into_iter().chain(slots.iter().copied().map(SlotRequest::Create));
-    all.try_for_each(|request| done(&request, ask(&request)?))
+    features(ask(&HELLO)?)?;
+    let mut all = slots.iter().copied().map(SlotRequest::Create);
+    all.try_for_each(|request| done(&request, done_before(&request, ask(&request)?)))
 }
 
 /// It knows all, and answers faults from now on.
 fn take_over(ask: impl Fn(&SlotRequest) -> Result<SlotReply, PagerError>) -> Result<(), PagerError> {
     done(&SlotRequest::TakeOver, ask(&SlotRequest::TakeOver)?)
-}
-
-fn done(request: &SlotRequest, reply: SlotReply) -> Result<(), PagerError> {
-    let greeted = matches!(request, SlotRequest::Hello(_));
-    match done_before(request, reply) {
-        SlotReply::Hello(hello) if greeted && PROTOCOL.understands(hello.version) => Ok(()),
-        SlotReply::Done if !greeted => Ok(()),
-        SlotReply::Refused(why) => Err(PagerError::Refused(Asked::of(request), why)),
-        SlotReply::Hello(_)
-        | SlotReply::Done
-        | SlotReply::Dirty(_)
-        | SlotReply::Line(_)
-        | SlotReply::Idle(_)
-        | SlotReply::Left(_)
-        | SlotReply::Slot(_) => Err(PagerError::Nonsense(Asked::of(request))),
-    }
 }

@@ -60,7 +60,7 @@ fn handed(kit: &mut Kit) -> anyhow::Result<Vec<Slot>> {
     loop {
         match kit.request(0, &SlotRequest::HandOver(slots.len() as u16))? {
             SlotReply::Slot(slot) if slots.len() < 64 => {
-                ensure!(kit.kernel.kept() != HANDED_OVER, "P46: it has said so before each slot was told");
+                ensure!(kit.kernel.kept != HANDED_OVER, "P46: it has said so before each slot was told");
                 slots.push(slot);
             }
             SlotReply::Done => return Ok(slots),
@@ -86,7 +86,7 @@ fn tells(kit: &mut Kit) -> anyhow::Result<()> {
     let mapped = |gfn: &u64| vm.leaf(*gfn, &kit.kernel.ledger).is_some();
     let missing = (0..64).map(|n| THERE + 3 * n).chain(0x400..0x408).find(|gfn| !mapped(gfn));
     ensure!(missing.is_none(), "P46: gfn {missing:x?} has content, and is not mapped");
-    ensure!(kit.kernel.kept() == HANDED_OVER, "P46: kept is {:#x}", kit.kernel.kept());
+    ensure!(kit.kernel.kept == HANDED_OVER, "P46: kept is {:#x}", kit.kernel.kept);
     Ok(())
 }
 
@@ -108,9 +108,9 @@ fn still(kit: &mut Kit) -> anyhow::Result<()> {
     ensure!(matches!(reply, Reply::Denied(_)), "P47: it has handed over, and answers the window by {reply:?}");
     // What is no request ends nothing.
     kit.ask_bytes(0, &[0x7f])?;
-    ensure!(kit.kernel.kept() == HANDED_OVER, "P47: no request came, and kept is {:#x}", kit.kernel.kept());
+    ensure!(kit.kernel.kept == HANDED_OVER, "P47: no request came, and kept is {:#x}", kit.kernel.kept);
     done(kit, 0, &SlotRequest::Stats)?;
-    ensure!(kit.kernel.kept() != HANDED_OVER, "P47: nobody has come, and what is kept says so still");
+    ensure!(kit.kernel.kept != HANDED_OVER, "P47: nobody has come, and what is kept says so still");
     ensure!(kit.kernel.pending.is_empty(), "P47: nobody has come, and {:?} wait still", kit.kernel.pending);
     for gfn in (THERE..THERE + 256).chain(0x400..0x410) {
         kit.read(GUEST, gfn).context("P47: nobody has come: it goes on")?;
@@ -148,7 +148,7 @@ fn goes_on(kit: &mut Kit) -> anyhow::Result<()> {
         ensure!(matches!(reply, Reply::Pending(_)), "{BEHIND}: its slot may come, and the answer is {reply:?}");
         made_again(kit, &slots)?;
         done(kit, 0, &SlotRequest::TakeOver).context(BEHIND)?;
-        ensure!(kit.kernel.kept() != HANDED_OVER, "{BEHIND}: what is kept says so still");
+        ensure!(kit.kernel.kept != HANDED_OVER, "{BEHIND}: what is kept says so still");
         ensure!(kit.kernel.pending.is_empty(), "{BEHIND}: {:?} wait still", kit.kernel.pending);
         if logs {
             let log = SlotRequest::DirtyLog(Space::Normal, SlotId(5), 0);
@@ -180,7 +180,7 @@ fn orphans(kit: &mut Kit) -> anyhow::Result<()> {
     made_again(kit, &others)?;
     let early = SlotRefused::NoHandOver;
     refused(kit, 0, &SlotRequest::TakeOver, early).context("P48: a slot that has content is missing")?;
-    ensure!(kit.kernel.kept() == HANDED_OVER, "P48: it does not take over, and kept is {:#x}", kit.kernel.kept());
+    ensure!(kit.kernel.kept == HANDED_OVER, "P48: it does not take over, and kept is {:#x}", kit.kernel.kept);
     ensure!(kit.kernel.vms[0].mapped == mapped, "P48: it does not take over, and what is mapped has changed");
     made_again(kit, &missing)?;
     done(kit, 0, &SlotRequest::TakeOver).context(BEHIND)?;

@@ -111,6 +111,8 @@ flaws! {
     LooksAtQualifications = "looks-at-qualifications", "generation::a_slot_ends_what_was_remembered", "P20";
     PrefaultsNothing = "prefaults-nothing", "request::what_a_pager_need_not_have_is_answered_too", "P43";
     Broods = "broods", "life::the_next_incarnation_harms_nothing", "P41";
+    BeginsAfresh = "begins-afresh", "life::what_another_has_kept_is_not_trusted", "P41";
+    KeepsNothing = "keeps-nothing", "life::what_is_kept_is_enough", "P51";
     HoldsOn = "holds-on", "vm::one_that_is_over_is_taken_back", "P49";
     HandsOverUnsaid = "hands-over-unsaid", "handover::the_ledger_tells_everything", "P46";
     WakesNobody = "wakes-nobody", "handover::a_pager_that_has_handed_over_stands_still", "P47";
