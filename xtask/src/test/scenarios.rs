@@ -54,6 +54,7 @@ pub const ALL: &[Promise] = &[
     Promise { name: "swaps::a_death_at_any_step_of_a_hand_over_loses_nothing", check: swaps::dies },
     Promise { name: "swaps::a_death_of_who_goes_on_from_what_is_kept_loses_nothing", check: swaps::goes_on },
     Promise { name: "swaps::a_guest_larger_than_its_frames_has_its_pager_replaced", check: swaps::larger },
+    Promise { name: "swaps::a_pager_of_two_vms_is_replaced_under_both", check: swaps::shared },
     Promise { name: "swaps::kills_at_any_tick_of_a_hand_over_lose_nothing", check: swaps::killed },
     Promise { name: "swaps::an_image_that_is_no_pager_gives_way_to_the_one_before", check: swaps::refused },
     Promise { name: "swaps::a_pause_is_short_but_for_what_is_handed_over", check: swaps::pause },

@@ -254,22 +254,25 @@ fn swapped(guest: &mut Live, length: Length) -> anyhow::Result<String> {
     Ok(format!("{swaps} swaps of the policy with {faults} faults, at most {longest} ticks each"))
 }
 
-/// The whole pager makes way for another, ours and the one in C in turn, and the guest goes on with its check.
+/// The whole pager makes way for another, ours for ours, for the one in C, and that for ours, and the guest goes on with its check.
 fn replaced(guest: &mut Live, length: Length) -> anyhow::Result<String> {
+    const IMAGES: [&str; 3] = ["vmm-mm", "pager-c", "vmm-mm"];
     let swaps = match length {
         Length::Short => REPLACED / 10,
         Length::Full => REPLACED,
     };
-    let mut longest = 0;
+    let mut longest = [0; IMAGES.len()];
     for n in 0..swaps {
-        let told = guest.done(if n % 2 == 0 { "swap pager-c" } else { "swap vmm-mm" })?;
-        longest = longest.max(number(&told, "paused ticks=")?);
+        let kind = n % IMAGES.len();
+        let told = guest.done(&format!("swap {}", IMAGES[kind]))?;
+        longest[kind] = longest[kind].max(number(&told, "paused ticks=")?);
         if n % REPLACED_A_PASS == 0 {
             a_whole_pass(guest)?;
         }
     }
     a_whole_pass(guest)?;
-    Ok(format!("{swaps} swaps of the pager, at most {longest} ticks each"))
+    let [to_ours, to_c, back] = longest;
+    Ok(format!("{swaps} swaps of the pager, at most {to_ours} ticks from ours to ours, {to_c} to C, {back} to ours"))
 }
 
 /// It is told to stop, and it never found a wrong word.

@@ -161,7 +161,7 @@ pub fn dies(bench: &Bench, name: &str) -> anyhow::Result<String> {
 /// The next pager dies with everything found that the one before kept, or over its greeting: it is started once more.
 pub fn goes_on(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let mut guest = flawed("dies-going-on", bench, name)?;
-    for time in 0..6 {
+    for time in 0..4 {
         let (swapped, told) = swapped(&mut guest, "flawed", time)?;
         ensure!(swapped && told.contains("goes on from what was kept"), "a death should not matter:\n{told}");
     }
@@ -169,9 +169,9 @@ pub fn goes_on(bench: &Bench, name: &str) -> anyhow::Result<String> {
     seen.holds(!seen.told().contains("do not agree"), "EPT and frame table should agree after each death")?;
     for step in ["Adopted", "Greeted"] {
         let times = seen.told().matches(&format!("here is the flaw: {step}")).count();
-        seen.holds(times >= 3, &format!("{step}: it died {times} times there"))?;
+        seen.holds(times >= 2, &format!("{step}: it died {times} times there"))?;
     }
-    Ok("6 swaps, each over a death".to_owned())
+    Ok("4 swaps, each over a death".to_owned())
 }
 
 /// A guest that is larger than its frames has pages that only its pager can find: one that reads what was kept goes on, any other
@@ -182,7 +182,7 @@ pub fn larger(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let packed = figure(&guest.done("stats")?, "compressions ")?;
     ensure!(packed > 300, "the guest should have more pages than its pager has frames, and not only {packed} more");
     let mut shown = String::new();
-    for time in 0..3 {
+    for time in 0..2 {
         let (done, told) = swapped(&mut guest, "vmm-mm", time)?;
         ensure!(done && told.contains("goes on from what was kept"), "{told}");
         shown = told.trim().to_owned();
@@ -194,6 +194,25 @@ pub fn larger(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let seen = guest.end()?;
     seen.holds(!seen.told().contains("do not agree"), "EPT and frame table should agree after each")?;
     Ok(format!("{packed} pages compressed; {shown}"))
+}
+
+/// One pager of two VMs is replaced by its like, as often as the server of one asks for it: both guests find what is theirs. By the
+/// ledger it cannot be: one server does not know the slots of the other.
+pub fn shared(bench: &Bench, name: &str) -> anyhow::Result<String> {
+    let sets = ["vm.a.kernel=puppet", "task.vcpu-a.ports=[\"0x3f8-0x3ff\", \"0x2f8-0x2ff\"]"];
+    let mut guest = filled(sets.iter().fold(Trial::of("two-vms"), |trial, set| trial.set(set)), bench, name)?;
+    for time in 0..3 {
+        let (done, told) = swapped(&mut guest, "vmm-mm", time)?;
+        ensure!(done && told.contains("goes on from what was kept"), "{told}");
+    }
+    guest.0.refuses("swap vmm-mm ledger", "NoHandOver")?;
+    let seen = guest.end()?;
+    seen.tells("vcpu-b: the guest ended with 0 on port 0xf4")?;
+    let (before, _) =
+        seen.told().split_once("vcpu-b: guest: work: fill pages=7168 ").context("the other guest ends well")?;
+    seen.holds(before.contains("vcpu-a is done"), "the other guest should have been in the middle")?;
+    seen.holds(!seen.told().contains("do not agree"), "EPT and frame table should agree after each")?;
+    Ok("3 times a new pager under two guests".to_owned())
 }
 
 /// The pager is killed at ticks that nobody chose while it is replaced by its like, again and again.
