@@ -10,7 +10,7 @@ mod owned;
 mod pool;
 
 pub use entry::{Entry, Use};
-pub use pool::{Pool, TableFrames};
+pub use pool::Pool;
 
 use crate::ept::pages;
 use core::convert::Infallible;

@@ -2,7 +2,7 @@
 
 use crate::arch::vmx::ept_entry::{EptFormat, TRACES, seen_by};
 use crate::ept::{Entry, Format, Leaf, Place, TableMemory, Tree, pages};
-use crate::frame::{FrameTable, Granter, Pool, Run, TableFrames, fold, try_fold};
+use crate::frame::{FrameTable, Granter, Pool, Run, fold, try_fold};
 use crate::vm::StaleTlb;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
@@ -37,7 +37,7 @@ pub struct Shapes {
 pub struct Plan<'m> {
     grant: Grant,
     place: Place<'m>,
-    tables: TableFrames,
+    tables: Pool,
 }
 
 /// Checks and installs a grant. Says how many 4 KiB frames are mapped more than before.
@@ -71,7 +71,7 @@ fn decode<'m, M: TableMemory>(
     frames.claim(run, against.by)?;
     let place = against.ept.walk(grant.gfn.0, level);
     if place.level == 1 {
-        return Ok(Plan { grant, place, tables: TableFrames::default() });
+        return Ok(Plan { grant, place, tables: Pool::default() });
     }
     let tables = tables_for(&place, level, usize::from(grant.count), frames, pool);
     tables.map(|tables| Plan { grant, place, tables }).inspect_err(|_| frames.unmap(run))
@@ -85,7 +85,7 @@ fn tables_for(
     count: usize,
     frames: &FrameTable,
     pool: &Mutex<Pool>,
-) -> Result<TableFrames, Refused> {
+) -> Result<Pool, Refused> {
     if place.level > level {
         return match EptFormat::decode(place.entry, place.level) {
             Entry::Empty => frames.take(&mut pool.lock(), u32::from(place.level - level)).ok_or(Refused::NoTables),
@@ -94,7 +94,7 @@ fn tables_for(
     }
     let run = &place.table[place.index..place.index + count];
     let table = run.iter().any(|entry| EptFormat::next(entry.load(Relaxed)).is_some());
-    if table { Err(Refused::TablesThere) } else { Ok(TableFrames::default()) }
+    if table { Err(Refused::TablesThere) } else { Ok(Pool::default()) }
 }
 
 #[inline(always)]
@@ -163,7 +163,7 @@ fn link<'m, M: TableMemory>(
     grant: &Grant,
     ept: &Tree<'m, EptFormat, M>,
     frames: &FrameTable,
-    tables: &mut TableFrames,
+    tables: &mut Pool,
 ) -> Place<'m> {
     // The plan has as many frames as there are levels.
     ept.extend(place, grant.gfn.0, grant.level as u8, || frames.next_table(tables)).unwrap_or(place)

@@ -1,32 +1,42 @@
 //! Which frames are whose: what a task is told of its own.
 
-use super::{BLOCK, Found, FrameTable, free, free_block};
+use super::{BLOCK, Found, FrameTable, SEVERAL, VMS, free, free_block, try_fold};
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
-use ipc_proto::grant::Pfn;
 use ipc_proto::memop::OWNED;
 
-/// The bits of an entry that say what a frame is used for, and whose it is.
+/// The bits of a word that say what a frame is used for, and whose it is.
 const WHOSE: u64 = 0xff0f;
 
 impl FrameTable {
     /// The first run of frames from `from` on that `task` owns and that are alike: where, how many, and how.
     pub fn owned(&self, task: u8, from: u64) -> Option<(u64, u64, Found)> {
-        let of = |pfn: u64| {
-            let entry = self.entry(Pfn(pfn));
-            let found = if entry.mappings() == 0 { Found::Unmapped } else { Found::Mapped };
-            ((entry.0 ^ free(task)) & WHOSE == 0).then_some(found)
-        };
-        let rest = |pfn: u64| match self.slots(Pfn(pfn)) {
-            // A whole block, of which every frame is the task's and free.
-            Some((whole, _)) if pfn.is_multiple_of(512) && whole.load(Relaxed) == free_block(task) => BLOCK as u64,
-            _ => 1,
-        };
-        let end = self.size();
-        let first = (from..end).find(|pfn| of(*pfn).is_some())?;
-        let (mut pfn, found, most) = (first, of(first)?, end.min(first + OWNED));
-        while pfn < most && of(pfn) == Some(found) {
-            pfn += rest(pfn);
+        let (mut first, mut run) = (from, self.alike(task, from)?);
+        while run.0.is_none() {
+            first += run.1;
+            run = self.alike(task, first)?;
         }
-        Some((first, pfn - first, found))
+        let (found, mut count) = run;
+        while let Some((_, more)) = self.alike(task, first + count).filter(|next| next.0 == found && count < OWNED) {
+            count += more;
+        }
+        Some((first, count.min(OWNED), found?))
+    }
+
+    /// How `task` has frame `pfn`, `None` when it is not its own, and how many of its block from it on are alike.
+    fn alike(&self, task: u8, pfn: u64) -> Option<(Option<Found>, u64)> {
+        let (block, pfn) = (pfn as usize / BLOCK, pfn as usize);
+        let whole = self.blocks.get(block)?.load(Relaxed);
+        let words = self.frames.get(pfn..self.frames.len().min((block + 1) * BLOCK))?;
+        let of = |word: u64| match word ^ free(task) {
+            0 => Some(Found::Unmapped),
+            other => (other & WHOSE == 0).then_some(Found::Mapped),
+        };
+        let (first, large) = (of(words.first()?.load(Relaxed)), whole & VMS != 0);
+        // What is mapped as one is one task's; the rest is free as a whole, or another's.
+        let all = large || whole == free_block(task) || (whole & SEVERAL == 0 && of(whole).is_none());
+        let same = |count, word: &AtomicU64| if of(word.load(Relaxed)) == first { Ok(count + 1) } else { Err(count) };
+        let (Ok(alike) | Err(alike)) = if all { Ok(words.len() as u64) } else { try_fold(words, 0, same) };
+        Some((if large { first.map(|_| Found::Mapped) } else { first }, alike))
     }
 }

@@ -5,16 +5,9 @@ use super::{Entry, Found, FrameTable, Granter, Use};
 use ipc_proto::grant::Pfn;
 use ipc_proto::refused::Refused;
 
-/// Table frames that were taken from a pool together: a list linked through the frame table, like the pool.
+/// Frames for tables, linked through the frame table: those of a VM that are free, or some that were taken from there together.
 #[derive(Debug, Default)]
 #[must_use = "table frames that are dropped are lost"]
-pub struct TableFrames {
-    first: u32,
-    count: u32,
-}
-
-/// The free table frames of a VM: a list linked through the frame table.
-#[derive(Debug, Default)]
 pub struct Pool {
     first: u32,
     count: u32,
@@ -55,9 +48,9 @@ impl FrameTable {
     }
 
     /// Takes `count` cleared frames from a pool, all or none.
-    pub fn take(&self, pool: &mut Pool, count: u32) -> Option<TableFrames> {
+    pub fn take(&self, pool: &mut Pool, count: u32) -> Option<Pool> {
         pool.count = pool.count.checked_sub(count)?;
-        let taken = TableFrames { first: pool.first, count };
+        let taken = Pool { first: pool.first, count };
         for _ in 0..count {
             pool.first = self.entry(Pfn(u64::from(pool.first))).mappings();
         }
@@ -65,7 +58,7 @@ impl FrameTable {
     }
 
     /// Uses the next of `frames` for a table.
-    pub fn next_table(&self, frames: &mut TableFrames) -> Option<Pfn> {
+    pub fn next_table(&self, frames: &mut Pool) -> Option<Pfn> {
         frames.count = frames.count.checked_sub(1)?;
         let pfn = Pfn(u64::from(frames.first));
         let entry = self.entry(pfn);

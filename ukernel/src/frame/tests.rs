@@ -219,7 +219,26 @@ impl Model {
         Ok(found)
     }
 
+    /// How `task` has the frame.
+    fn has(&self, pfn: u64, task: u8) -> Option<Found> {
+        let found = if self.vms(pfn).is_empty() { Found::Unmapped } else { Found::Mapped };
+        (*self.frames.get(pfn as usize)? == (Use::Owned, task)).then_some(found)
+    }
+
+    /// What a task is told of its frames, from `from` on.
+    fn tells(&self, frames: &FrameTable, task: u8, mut from: u64) {
+        while let Some((first, count, found)) = frames.owned(task, from) {
+            (from..first).for_each(|pfn| assert_eq!(self.has(pfn, task), None, "frame {pfn} of task {task}"));
+            (first..first + count)
+                .for_each(|pfn| assert_eq!(self.has(pfn, task), Some(found), "frame {pfn} of task {task}"));
+            assert_ne!(self.has(first + count, task), Some(found), "a run ends where frames are not alike");
+            from = first + count;
+        }
+        (from..1536).for_each(|pfn| assert_eq!(self.has(pfn, task), None, "frame {pfn} of task {task}"));
+    }
+
     fn agrees(&self, frames: &FrameTable) {
+        [(2, 0), (2, 515), (3, 0)].into_iter().for_each(|(task, from)| self.tells(frames, task, from));
         for (pfn, (used, owner)) in self.frames.iter().enumerate() {
             let (entry, vms) = (frames.entry(Pfn(pfn as u64)), self.vms(pfn as u64));
             assert_eq!(entry.used(), *used, "frame {pfn}");
