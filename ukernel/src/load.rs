@@ -1,15 +1,16 @@
 //! A task's images: what is in them, and how one becomes what the task sees, at boot and each time that it is started again.
 
 use crate::arch::boot_memory::BootFrames;
-use crate::arch::paging::{PhysMap, UserPages};
-use crate::ept::{Entry, Format, Tree};
+use crate::arch::paging::{self, PhysMap, UserPages};
+use crate::ept::{Format, Place, Tree};
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 use elf::ElfBytes;
 use elf::abi::{ET_EXEC, PF_W, PF_X, PT_LOAD};
 use elf::endian::LittleEndian;
+use heapless::Vec;
 use ipc_proto::grant::{MemType, Pfn, Rights};
-use ipc_proto::layout::{STACK_SIZE, STACK_TOP};
+use ipc_proto::layout::{MESSAGE, STACK_SIZE, STACK_TOP};
 
 /// An address space under construction.
 pub struct Builder<'a> {
@@ -24,8 +25,9 @@ pub struct Builder<'a> {
 /// Why a task cannot be loaded.
 pub type Why = &'static str;
 
-/// Where images lie: above the null page, below the stack.
+/// Where images lie: above the null page, below the stack. All of it is below the first entry of a table of level 3.
 const IMAGE: Range<u64> = 0x1000..STACK_TOP - STACK_SIZE - 4096;
+const _: () = assert!(STACK_TOP <= 1 << 30 && MESSAGE >= 1 << 30, "what is beside images is below other entries");
 
 impl Builder<'_> {
     /// Maps the frame `pfn` at `address`.
@@ -53,25 +55,18 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Makes a stack.
-    pub fn stack(&mut self) -> Result<(), Why> {
-        for at in (STACK_TOP - STACK_SIZE..STACK_TOP).step_by(4096) {
-            self.map_new(at, Rights::READ | Rights::WRITE)?;
-        }
-        Ok(())
-    }
-
-    /// Takes an ELF image in: reserves frames for its pages and makes tables for them. Nothing of it is seen yet.
-    pub fn image(&mut self, bytes: &'static [u8]) -> Result<Image, Why> {
+    /// Takes an ELF image in: its pages and a stack, in tables below the root, which are the image's own.
+    pub fn image(mut self, bytes: &'static [u8]) -> Result<Image, Why> {
         let elf = ElfBytes::<LittleEndian>::minimal_parse(bytes).map_err(|_| "its image is no 64-bit ELF file")?;
         if elf.ehdr.e_type != ET_EXEC {
             return Err("its image is not a static executable");
         }
-        let mut image = Image { bytes, frames: Pfn(0), entry: elf.ehdr.e_entry };
-        let mut pages = 0;
+        let mut image = Image { root: self.root, entry: elf.ehdr.e_entry, written: Vec::new() };
         for segment in elf.segments().ok_or("its image has no segments")?.iter().filter(|it| it.p_type == PT_LOAD) {
             let content = elf.segment_data(&segment).map_err(|_| "a segment is not in the file")?;
-            if segment.p_flags & (PF_W | PF_X) == PF_W | PF_X {
+            let mut rights = if segment.p_flags & PF_W != 0 { Rights::READ | Rights::WRITE } else { Rights::READ };
+            rights.set(Rights::EXECUTE, segment.p_flags & PF_X != 0);
+            if rights == Rights::all() {
                 return Err("a segment is writable and executable");
             }
             let (at, len) = (segment.p_vaddr, segment.p_memsz);
@@ -80,69 +75,64 @@ impl Builder<'_> {
             if !at.is_multiple_of(4096) || content.len() as u64 > len {
                 return Err("a segment does not begin on a page");
             }
-            pages += (end - at).div_ceil(4096);
+            let pages = at >> 12..end.div_ceil(4096);
+            let first = self.frames.take(pages.end - pages.start, 1).ok_or("no memory for its pages")?;
+            let segment = Segment { pages, first, content };
+            for (n, page) in segment.pages.clone().enumerate() {
+                self.map(page << 12, Pfn(first.0 + n as u64), rights)?;
+                segment.fill(n, self.memory);
+            }
+            if rights.contains(Rights::WRITE) {
+                image.written.push(segment).map_err(|_| "too many of its segments are writable")?;
+            }
         }
-        image.frames = self.frames.take(pages, 1).ok_or("no memory for its pages")?;
-        let mut made = Ok(());
-        image.each_page(|at, pfn, rights, content| {
-            made = made.and_then(|()| self.map(at, pfn, rights));
-            self.memory.fill(pfn, content);
-        });
-        made?;
-        image.take_off(self.root, self.memory);
+        for at in (STACK_TOP - STACK_SIZE..STACK_TOP).step_by(4096) {
+            self.map_new(at, Rights::READ | Rights::WRITE)?;
+        }
         Ok(image)
     }
 }
 
-/// An ELF image that was found to be one, and the frames that its pages have.
+/// A part of an image: its pages, the frame of the first, and what the file has for them.
+struct Segment {
+    pages: Range<u64>,
+    first: Pfn,
+    content: &'static [u8],
+}
+
+impl Segment {
+    /// Makes page `n` what the file says.
+    fn fill(&self, n: usize, memory: &PhysMap) {
+        memory.fill(Pfn(self.first.0 + n as u64), self.content.chunks(4096).nth(n).unwrap_or_default());
+    }
+}
+
+/// An ELF image that was found to be one, in frames of its own.
 pub struct Image {
-    bytes: &'static [u8],
-    /// The first of the frames: one for each page, in the order of the segments.
-    frames: Pfn,
+    /// The root of the tables by which a task sees it.
+    root: Pfn,
     /// Where the task begins.
     pub entry: u64,
+    /// What the task may write of it.
+    written: Vec<Segment, 4>,
 }
 
 impl Image {
-    /// Visits its pages: address, frame, rights, content. The file lies where nobody writes, so that what was found once is still so.
-    fn each_page(&self, mut visit: impl FnMut(u64, Pfn, Rights, &[u8])) {
-        let mut pfn = self.frames.0;
-        let Ok(elf) = ElfBytes::<LittleEndian>::minimal_parse(self.bytes) else { return };
-        for segment in elf.segments().iter().flat_map(|all| all.iter()).filter(|it| it.p_type == PT_LOAD) {
-            let bytes = elf.segment_data(&segment).unwrap_or_default();
-            let mut rights = if segment.p_flags & PF_W != 0 { Rights::READ | Rights::WRITE } else { Rights::READ };
-            rights.set(Rights::EXECUTE, segment.p_flags & PF_X != 0);
-            let mut content = bytes.chunks(4096);
-            for at in (segment.p_vaddr..segment.p_vaddr + segment.p_memsz).step_by(4096) {
-                visit(at, Pfn(pfn), rights, content.next().unwrap_or_default());
-                pfn += 1;
-            }
-        }
-    }
-
-    /// The task sees the image. It is as it was made: so it was at boot, and [`Self::take_off`] leaves it so.
+    /// The task with that root table sees the image, and no other: one entry decides, above all of an image's tables.
     pub fn put_on(&self, root: Pfn, memory: &PhysMap) {
-        self.each_entry(root, memory, |entry, pfn, rights, _| {
-            entry.store(UserPages::leaf(pfn, 1, rights, MemType::WriteBack), Relaxed);
-        });
+        let [to, from] = [root, self.root].map(|root| Tree::<UserPages, _>::new(root, memory).find(0, 3));
+        to.table[to.index].store(from.entry, Relaxed);
     }
 
-    /// The task does not see the image any more. What it has written of it is written anew: the pages with their D bits set.
-    pub fn take_off(&self, root: Pfn, memory: &PhysMap) {
-        self.each_entry(root, memory, |entry, pfn, _, content| {
-            if matches!(UserPages::decode(entry.swap(0, Relaxed), 1), Entry::Leaf(leaf) if leaf.dirty) {
-                memory.fill(pfn, content);
-            }
-        });
-    }
-
-    /// Visits its pages with their entries, whose tables are there: one walk for each table.
-    fn each_entry(&self, root: Pfn, memory: &PhysMap, mut visit: impl FnMut(&AtomicU64, Pfn, Rights, &[u8])) {
-        let (tree, mut last) = (Tree::<UserPages, _>::new(root, memory), None);
-        self.each_page(|at, pfn, rights, content| {
-            let same = last.filter(|(block, _)| *block == at >> 21);
-            let (_, table) = *last.insert(same.unwrap_or_else(|| (at >> 21, tree.find(at >> 12, 1).table)));
-            visit(&table[(at >> 12) as usize % table.len()], pfn, rights, content);
-        });
+    /// Makes anew what a task has written of it. The CPU may know the pages as written still, until it forgets the task's space.
+    pub fn renew(&self, memory: &PhysMap) {
+        let tree = Tree::<UserPages, _>::new(self.root, memory);
+        for segment in &self.written {
+            tree.runs(segment.pages.start, segment.pages.end, |page, Place { table, index, .. }, count| {
+                let first = (page - segment.pages.start) as usize;
+                paging::written(&table[index..index + count]).for_each(|n| segment.fill(first + n, memory));
+                true
+            });
+        }
     }
 }

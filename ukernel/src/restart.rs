@@ -52,7 +52,7 @@ fn start(core: &mut Core, id: u8, image: u64) -> Result<(), Refused> {
         return Err(Refused::NoRight);
     }
     let (memory, root) = (&system.memory, task.space.root());
-    task.images[usize::from(thread.life.image)].take_off(root, memory);
+    task.images[usize::from(thread.life.image)].renew(memory);
     chosen.put_on(root, memory);
     memory.clear(task.message);
     thread.life.incarnation += 1;

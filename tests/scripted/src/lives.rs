@@ -24,8 +24,17 @@ const LEFT: (u64, u32) = (2, 0x5eed);
 const PATIENCE: u64 = 100_000_000;
 /// The token of a promise that is never kept.
 const PROMISE: u64 = 7;
-/// Pristine: 0.
-static MARK: AtomicU32 = AtomicU32::new(0);
+/// Some pages of the image, which say `PRISTINE`, and what an incarnation leaves there instead.
+static MARKS: [AtomicU32; 3 << 10] = [const { AtomicU32::new(PRISTINE) }; 3 << 10];
+const PRISTINE: u32 = 0x00c0_ffee;
+
+fn leave_marks() {
+    MARKS.iter().for_each(|mark| mark.store(1, Relaxed));
+}
+
+fn no_marks() -> Held {
+    same(MARKS.iter().position(|mark| mark.load(Relaxed) != PRISTINE), None)
+}
 
 fn say(case: &str, held: Held) {
     match held {
@@ -43,13 +52,19 @@ fn instead(of: &str, what: &dyn Debug) -> Held {
 
 /// The first incarnation leaves something behind, and dies over a fault.
 pub fn first(desk: &mut Desk) -> ! {
-    for case in ["begins_anew", "the_parked_fault_is_asked", "a_promised_fault_is_asked", "the_guest_goes_on"] {
+    for case in [
+        "begins_anew",
+        "begins_anew_again",
+        "the_parked_fault_is_asked",
+        "a_promised_fault_is_asked",
+        "the_guest_goes_on",
+    ] {
         begins(format_args!("lives::{case}"));
     }
     endings::begin(desk, "lives");
     rt::keep(!KEPT);
     rt::keep(KEPT);
-    MARK.store(1, Relaxed);
+    leave_marks();
     rt::frame(desk.free + LEFT.0).set_word(0, LEFT.1);
     desk.touch(PAGE << 12, Access::Read);
     let word = rt::frame(desk.servers).word(0);
@@ -62,6 +77,9 @@ pub fn again(task: &Task) -> ! {
     let free = (task.info.first_pfn + 1).next_multiple_of(512);
     if task.info.incarnation == 1 {
         say("lives::begins_anew", begins_anew(task, free));
+        leave_marks();
+    } else {
+        say("lives::begins_anew_again", no_marks());
     }
     rt::timer(rt::tsc() + PATIENCE);
     let asked = match rt::receive() {
@@ -84,7 +102,7 @@ fn begins_anew(task: &Task, free: u64) -> Held {
     let mut message = [0xff; 64];
     rt::read_message(&mut message);
     same((task.info.incarnation, task.info.kept), (1, KEPT))?;
-    same(MARK.load(Relaxed), 0)?;
+    no_marks()?;
     same(message, [0; 64])?;
     same(rt::frame(free + LEFT.0).word(0), LEFT.1)
 }

@@ -18,6 +18,7 @@ pub fn try_all(desk: &mut Desk) {
     calls(desk);
     servers_calls(desk);
     refused_operations(desk);
+    owned(desk);
     walks(desk);
     donations(desk);
     effects(desk);
@@ -161,6 +162,30 @@ fn refused_operations(desk: &mut Desk) {
             same(desk.op(MemOp::Protect, gfn, count, 1).err(), Some(Refused::LargePageThere))?;
         }
         same(desk.info(0), before)
+    });
+}
+
+fn owned(desk: &mut Desk) {
+    let owned = |desk: &Desk, pfn| desk.op(MemOp::Owned, pfn, 0, 0).map(|[first, count, how, ..]| (first, count, how));
+    desk.case("op::owned_frames_that_are_mapped", |desk| {
+        let free = desk.free;
+        let whole = owned(desk, free).map_or(0, |run| run.1);
+        same(desk.map(0, ClaimedGrant { pfn: free + 509, ..with(desk.claim(), 0, 10, 5) }).is_ok(), true)?;
+        same(owned(desk, free), Ok((free, 509, 0)))?;
+        same(owned(desk, free + 510), Ok((free + 510, 4, 1)))?;
+        same(owned(desk, free + 514), Ok((free + 514, whole - 514, 0)))?;
+        same(desk.op(MemOp::Unmap, PAGE, 512, 0).is_ok(), true)?;
+        same(owned(desk, free), Ok((free, whole, 0)))?;
+        same(desk.map(0, with(desk.claim(), 10, 2, 2)).is_ok(), true)?;
+        same(owned(desk, free + 7), Ok((free + 7, 505, 1)))
+    });
+    desk.case("op::owned_frames_that_are_not", |desk| {
+        let end = desk.first + desk.frames;
+        same(owned(desk, end - 1), Ok((end - 1, 1, 0)))?;
+        same(owned(desk, 0).map(|run| run.0), Ok(desk.first))?;
+        [end, desk.servers.max(end), u64::MAX]
+            .iter()
+            .try_for_each(|pfn| same(owned(desk, *pfn), Err(Refused::NotAsked)))
     });
 }
 

@@ -61,12 +61,13 @@ impl Boot {
             kept: 0,
         };
         let modules = self.modules_of(task)?;
-        let files: Option<Vec<_, { MAX_SPARES + 1 }>> =
-            [&task.image].into_iter().chain(&task.spares).map(|name| self.module(name)).collect();
-        let files = files.ok_or("an image is not among the boot modules")?;
+        let images = [&task.image].into_iter().chain(&task.spares).map(|name| {
+            let file = self.module(name).ok_or("an image is not among the boot modules")?;
+            let root = self.frames.cleared(1).ok_or("no memory for the tables of its images")?;
+            Builder { frames: &mut self.frames, memory: &self.memory, root }.image(file)
+        });
+        let images = images.collect::<Result<Vec<Image, { MAX_SPARES + 1 }>, _>>()?;
         let mut builder = Builder { frames: &mut self.frames, memory: &self.memory, root };
-        let images = files.into_iter().map(|file| builder.image(file)).collect::<Result<Vec<_, _>, _>>()?;
-        builder.stack()?;
         for pfn in first_pfn.0..first_pfn.0 + count {
             self.table.assign(Pfn(pfn), index as u8);
             builder.map(layout::FRAMES + (pfn << 12), Pfn(pfn), Rights::READ | Rights::WRITE)?;
@@ -84,8 +85,7 @@ impl Boot {
         let message = builder.map_new(layout::MESSAGE, Rights::READ | Rights::WRITE)?;
         let info_pfn = builder.map_new(layout::BOOT_INFO, Rights::READ)?;
         restart::tell(&self.memory, info_pfn, &info).ok_or("its boot information is too long")?;
-        let first: &Image = images.first().ok_or("it has no image")?;
-        first.put_on(root, &self.memory);
+        images[0].put_on(root, &self.memory);
         let manifest::Task { name, priority, supervisor, ports, .. } = task.clone();
         let patience = u64::from(task.deadline_ms) * (tsc_hz / 1000);
         let (handles, stale) = ([Handle::Empty; handle::TABLE], AtomicBool::new(false));

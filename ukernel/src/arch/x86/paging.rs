@@ -4,7 +4,7 @@
 use super::cpu::{self, Features};
 use crate::ept::{self, Entry, Format, Leaf, Table, TableMemory, Tree};
 use core::arch::asm;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use ipc_proto::grant::{MemType, Pfn, Rights, SeenBy};
 
 /// Where all RAM is mapped: physical address `pa` at `PHYSMAP + pa`.
@@ -88,6 +88,12 @@ impl Format for KernelPages {
     fn next(entry: u64) -> Option<Pfn> {
         UserPages::next(entry)
     }
+}
+
+/// The places of those entries in `row` through which a page was written since this was asked last.
+pub fn written(row: &[AtomicU64]) -> impl Iterator<Item = usize> {
+    let dirty = row.iter().enumerate().filter(|(_, entry)| entry.load(Relaxed) & DIRTY != 0);
+    dirty.inspect(|(_, entry)| _ = entry.fetch_and(!DIRTY, Relaxed)).map(|(place, _)| place)
 }
 
 /// The map of all RAM. Frames are reached as words: a task or a guest may change them at any time, an atomic word says
