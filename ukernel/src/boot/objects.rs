@@ -1,5 +1,6 @@
 //! Objects at boot: tasks, threads, VMs, vCPUs, from what the manifest says.
 
+use super::ram::Module;
 use super::{Boot, Why, why};
 use crate::arch::boot_memory::BootFrames;
 use crate::arch::cpu;
@@ -46,12 +47,13 @@ impl Boot {
         let space = Space::new(root, index as u16 + 1, self.features);
         let count = u64::from(task.frames);
         let first_pfn = self.frames.take(count, 512).ok_or("no run of free memory is as long as its frames")?;
+        let manifest = self.module(MODULE).ok_or("the manifest is gone")?.range.clone();
         let mut info = BootInfo {
             protocol: PROTOCOL,
             task: index as u8,
             incarnation: 0,
             tsc_hz,
-            manifest_len: self.module(MODULE).map_or(0, <[u8]>::len) as u32,
+            manifest_len: (manifest.end - manifest.start) as u32,
             first_pfn: first_pfn.0,
             frames: count - u64::from(self.donated(task)),
             modules: Vec::new(),
@@ -60,9 +62,11 @@ impl Boot {
             fast_strings: cpu::fast_strings(),
             kept: 0,
         };
-        let modules = self.modules_of(task)?;
+        let module = |name: &Name| Some((name.clone(), self.module(name)?.range.clone()));
+        let modules: Option<Vec<_, { manifest::MAX_MODULES }>> = task.modules.iter().map(module).collect();
+        let modules = modules.ok_or("a module that it shall see is not among the boot modules")?;
         let images = [&task.image].into_iter().chain(&task.spares).map(|name| {
-            let file = self.module(name).ok_or("an image is not among the boot modules")?;
+            let file = self.module(name).ok_or("an image is not among the boot modules")?.bytes();
             let root = self.frames.cleared(1).ok_or("no memory for the tables of its images")?;
             Builder { frames: &mut self.frames, memory: &self.memory, root }.image(file)
         });
@@ -80,8 +84,7 @@ impl Boot {
             let _ = info.modules.push(ModuleInfo { name, address, len });
             address += len.next_multiple_of(4096);
         }
-        let manifest = self.modules.iter().find(|module| module.name == MODULE).map(|module| module.range.clone());
-        builder.map_range(layout::MANIFEST, manifest.ok_or("the manifest is gone")?)?;
+        builder.map_range(layout::MANIFEST, manifest)?;
         let message = builder.map_new(layout::MESSAGE, Rights::READ | Rights::WRITE)?;
         let info_pfn = builder.map_new(layout::BOOT_INFO, Rights::READ)?;
         restart::tell(&self.memory, info_pfn, &info).ok_or("its boot information is too long")?;
@@ -92,19 +95,8 @@ impl Boot {
         Ok(Task { name, priority, patience, space, message, supervisor, ports, images, info, info_pfn, handles, stale })
     }
 
-    fn module(&self, name: &str) -> Option<&'static [u8]> {
-        self.modules.iter().find(|module| module.name == name).map(super::ram::Module::bytes)
-    }
-
-    fn modules_of(
-        &self,
-        task: &manifest::Task,
-    ) -> Result<Vec<(Name, core::ops::Range<u64>), { manifest::MAX_MODULES }>, &'static str> {
-        let found = task.modules.iter().map(|name| {
-            let module = self.modules.iter().find(|module| module.name == *name);
-            module.map(|module| (name.clone(), module.range.clone()))
-        });
-        found.collect::<Option<_>>().ok_or("a module that it shall see is not among the boot modules")
+    fn module(&self, name: &str) -> Option<&Module> {
+        self.modules.iter().find(|module| module.name == name)
     }
 
     /// Frames of the task's share that become tables of its VMs.

@@ -1,6 +1,7 @@
 //! Which frames are whose: what a task is told of its own.
 
-use super::{BLOCK, Found, FrameTable, SEVERAL, VMS, free, free_block, try_fold};
+use super::Found::{self, Mapped, Unmapped};
+use super::{BLOCK, FrameTable, SEVERAL, VMS, free, free_block, try_fold};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 use ipc_proto::memop::OWNED;
@@ -17,7 +18,11 @@ impl FrameTable {
             run = self.alike(task, first)?;
         }
         let (found, mut count) = run;
-        while let Some((_, more)) = self.alike(task, first + count).filter(|next| next.0 == found && count < OWNED) {
+        // Within a block the next frame is another kind of frame.
+        while (first + count).is_multiple_of(BLOCK as u64)
+            && count < OWNED
+            && let Some((_, more)) = self.alike(task, first + count).filter(|next| next.0 == found)
+        {
             count += more;
         }
         Some((first, count.min(OWNED), found?))
@@ -28,15 +33,16 @@ impl FrameTable {
         let (block, pfn) = (pfn as usize / BLOCK, pfn as usize);
         let whole = self.blocks.get(block)?.load(Relaxed);
         let words = self.frames.get(pfn..self.frames.len().min((block + 1) * BLOCK))?;
-        let of = |word: u64| match word ^ free(task) {
-            0 => Some(Found::Unmapped),
-            other => (other & WHOSE == 0).then_some(Found::Mapped),
-        };
-        let (first, large) = (of(words.first()?.load(Relaxed)), whole & VMS != 0);
+        let of =
+            |word| ((word ^ free(task)) & WHOSE == 0).then_some(if word == free(task) { Unmapped } else { Mapped });
+        let (usual, large) = (words.first()?.load(Relaxed), whole & VMS != 0);
+        let first = of(usual);
         // What is mapped as one is one task's; the rest is free as a whole, or another's.
         let all = large || whole == free_block(task) || (whole & SEVERAL == 0 && of(whole).is_none());
-        let same = |count, word: &AtomicU64| if of(word.load(Relaxed)) == first { Ok(count + 1) } else { Err(count) };
+        // Most words of a run are equal.
+        let like = |word: u64| word == usual || of(word) == first;
+        let same = |count, word: &AtomicU64| if like(word.load(Relaxed)) { Ok(count + 1) } else { Err(count) };
         let (Ok(alike) | Err(alike)) = if all { Ok(words.len() as u64) } else { try_fold(words, 0, same) };
-        Some((if large { first.map(|_| Found::Mapped) } else { first }, alike))
+        Some((if large { first.map(|_| Mapped) } else { first }, alike))
     }
 }
