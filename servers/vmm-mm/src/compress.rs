@@ -9,6 +9,11 @@ use twox_hash::XxHash64;
 
 /// A page that needs more bytes than this is not worth storing: three quarters of a frame.
 pub const MOST: usize = FRAME / 4 * 3;
+/// Bytes of a piece of the sample, and where the pieces begin.
+const PIECE: usize = 256;
+const PIECES: [usize; 2] = [FRAME / 4 - PIECE / 2, FRAME / 4 * 3 - PIECE / 2];
+/// A sample that needs more bytes than this, nine tenths, is of a page that does not become smaller: true of 19 in 20.
+const SAMPLE_MOST: usize = PIECES.len() * PIECE / 10 * 9;
 /// Room for a page that becomes larger, and for the byte that says how it was packed.
 const ROOM: usize = get_maximum_output_size(FRAME) + 1;
 
@@ -64,6 +69,7 @@ impl Compressor {
         let (len, form) = match repeated::pack(&self.page, &mut self.bytes) {
             Some(0) => return Packed::Zero,
             Some(len) => (len, Form::Repeated),
+            None if self.is_stiff() => return Packed::TooLarge,
             None => match compress_into_with_table(&self.page, &mut self.bytes, &mut self.table) {
                 Ok(len) if len < MOST => (len, Form::Lz4),
                 Ok(_) | Err(_) => return Packed::TooLarge,
@@ -71,6 +77,15 @@ impl Compressor {
         };
         self.bytes[len] = form as u8;
         Packed::Bytes(len + 1, form)
+    }
+
+    /// Whether a sample says that LZ4 makes nothing of the page. That takes an eighth of what the whole page does.
+    fn is_stiff(&mut self) -> bool {
+        let mut sample = [0; PIECES.len() * PIECE];
+        for (piece, from) in sample.chunks_exact_mut(PIECE).zip(PIECES) {
+            piece.copy_from_slice(&self.page[from..from + PIECE]);
+        }
+        !matches!(compress_into_with_table(&sample, &mut self.bytes, &mut self.table), Ok(..=SAMPLE_MOST))
     }
 
     /// The bytes of the page that was packed last, or those that are to be unpacked.

@@ -3,6 +3,7 @@ use crate::machine::{FRAME, Memory, PageBytes};
 use crate::testing::FakeMachine;
 use proptest::prelude::*;
 use std::boxed::Box;
+use std::vec::Vec;
 
 fn compressor() -> Box<Compressor> {
     Box::new(Compressor::EMPTY)
@@ -31,6 +32,21 @@ fn a_page_of_zeros_costs_nothing_and_noise_is_not_stored() {
         matches!(compressor.pack(3, &machine), Packed::Bytes(1..100, Form::Repeated)),
         "one byte is not zero: the last"
     );
+}
+
+/// Pages of which LZ4 would make a fourth: it is not even tried where the sample is noise.
+#[test]
+fn a_sample_decides_for_the_page() {
+    let (mut compressor, mut machine) = (compressor(), FakeMachine::default());
+    let text: Vec<u8> = (0..FRAME).map(|n| b"a text that comes back"[n % 22]).collect();
+    for (noisy, packed) in [(super::PIECES, false), ([0, FRAME / 2], true)] {
+        let mut page: PageBytes = text.clone().try_into().expect("a page");
+        for from in noisy {
+            page[from..from + super::PIECE].copy_from_slice(&noise(from as u64)[..super::PIECE]);
+        }
+        machine.write(1, &page);
+        assert_eq!(compressor.pack(1, &machine) != Packed::TooLarge, packed, "{noisy:?}");
+    }
 }
 
 #[test]
