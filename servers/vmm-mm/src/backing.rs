@@ -92,6 +92,8 @@ pub struct Counts {
     pub pending: u64,
     /// Of those: faults on a page for which work was under way already.
     pub joined: u64,
+    /// Ticks that the one that waited longest has waited.
+    pub longest_wait: u64,
 }
 
 impl Backing {
@@ -140,7 +142,7 @@ impl Backing {
 
     /// What was done for a VM, by name.
     #[must_use]
-    pub fn figures(&self, vm: usize) -> [(&'static str, u64); 18] {
+    pub fn figures(&self, vm: usize) -> [(&'static str, u64); 19] {
         let VmBacking { counts, zstore, .. } = &self.vms[vm];
         // How many bytes of pages one byte of the store held, in hundredths.
         let ratio = (counts.compressions * 4096 * 100).checked_div(counts.compressed_bytes).unwrap_or(0);
@@ -163,6 +165,7 @@ impl Backing {
             ("image_reads", counts.image_reads),
             ("pending", counts.pending),
             ("joined", counts.joined),
+            ("longest_wait", counts.longest_wait),
         ]
     }
 }
@@ -199,6 +202,7 @@ impl Counts {
         image_reads: 0,
         pending: 0,
         joined: 0,
+        longest_wait: 0,
     };
 }
 

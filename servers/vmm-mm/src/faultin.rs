@@ -61,6 +61,11 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         let offset = slot.offset(fault.gfn());
         let page = slot.tree.page(offset, self.machine);
         let done = match (page.content(), slot.image()) {
+            (Content::Own(frame), _) if fault.write() && page.is_stiff() => {
+                // It will hold something else, which may become smaller.
+                slot.tree.set(offset, Content::Own(frame), self.machine);
+                Ok(())
+            }
             (Content::Own(_), _) => return Ok(page),
             (Content::Shared(_), _) if !fault.write() => return Ok(page),
             (Content::Shared(shared), _) => {

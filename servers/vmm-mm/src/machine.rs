@@ -36,6 +36,9 @@ pub trait Memory {
     /// Few zeroed frames are left: [`crate::pool::Pool::zero_ahead`] shall be called as soon as there is time. Where nobody
     /// has time, frames are zeroed when they are needed.
     fn ask_for_time(&mut self) {}
+    /// A page has got one of the last frames: [`crate::serve::Pager::notice`] shall be called as soon as that is answered. Where
+    /// nobody can, frames are taken back when there are none.
+    fn ask_for_frames(&mut self) {}
     /// Copies the frame out.
     fn read(&self, frame: u32, page: &mut PageBytes) {
         let (words, _) = page.as_chunks_mut::<4>();

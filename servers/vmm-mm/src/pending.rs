@@ -1,6 +1,7 @@
 //! Faults that are answered later: KVM's async page fault.
 //!
-//! A vCPU's fault for which there is no frame is answered `Pending`: frames have to be taken back first, which is slow.
+//! Few faults should need it: frames are taken back ahead, a piece for each that is handed out when few are left. A vCPU's
+//! fault for which there is none is answered `Pending`: frames have to be taken back first, which is slow.
 //! That is done in pieces after the reply, each at a notice of the timer, so that other faults are answered in between
 //! and interrupts reach the waiting vCPU. Then the page is mapped and the vCPU told to go on. Faults of other vCPUs on
 //! the same page wait for the same work. A window cannot be told to wait: for it the work is done at once.
@@ -9,7 +10,7 @@ use crate::fault::{PageFault, Prefetch};
 use crate::machine::{Kernel, Memory};
 use crate::memslot::MemSlots;
 use crate::policy::{Advice, Chosen};
-use crate::reclaim::Reclaimed;
+use crate::reclaim::{Need, Reclaimed};
 use crate::resolve::PfRet;
 use crate::stats::PfStats;
 use crate::tdp::{Answer, Mmu};
@@ -18,16 +19,12 @@ use ipc_proto::fault::{Fault, FaultReply, Origin};
 use ipc_proto::manifest::{MAX_VCPUS, MAX_VMS};
 use ipc_proto::refused::DenyReason;
 
-/// With fewer free frames than this, reclaim goes on when no fault waits any more; in a VM with few frames at all, with
-/// fewer than a 16th of them.
-pub const ENOUGH: u64 = 64;
-
 /// What looking for frames of a VM came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Search {
     /// There were some, or nobody has looked.
     Fruitful,
-    /// When no fault waited, too few were found: the next fault that needs one waits until there are enough to go on with.
+    /// A fault was denied: the next one that needs a frame waits until there are enough to go on with.
     Scarce,
     /// There is nothing to take back: the next fault that needs a frame is denied.
     Exhausted,
@@ -38,6 +35,8 @@ pub enum Search {
 struct Job {
     fault: Fault,
     token: u64,
+    /// Since when.
+    since: u64,
 }
 
 /// The faults that wait, one a vCPU at most. The first is worked for, a piece, and then the next.
@@ -45,29 +44,27 @@ struct Job {
 pub struct Jobs {
     waiting: Vec<Job, { MAX_VMS * MAX_VCPUS }>,
     next_token: u64,
-    /// The VM whose frames are taken back although nobody waits.
-    behind: Option<u16>,
 }
 
 impl Jobs {
     /// None.
-    pub const NONE: Self = Self { waiting: Vec::new(), next_token: 1, behind: None };
+    pub const NONE: Self = Self { waiting: Vec::new(), next_token: 1 };
 
-    /// Whether there is something to do.
+    /// Whether none waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.behind.is_none()
+        self.waiting.is_empty()
     }
 
-    /// The VM for which something is to be done.
+    /// The VM of the fault that is worked for next.
     #[must_use]
     pub fn vm(&self) -> Option<usize> {
-        self.waiting.first().map(|job| job.fault.vm).or(self.behind).map(usize::from)
+        self.waiting.first().map(|job| usize::from(job.fault.vm))
     }
 
     /// The token under which the fault waits, and whether others wait for the same page. A vCPU that comes back to its
     /// fault, because it was let run for an interrupt, keeps its token.
-    pub(crate) fn add(&mut self, fault: &Fault) -> Option<(u64, Company)> {
+    pub(crate) fn add(&mut self, fault: &Fault, now: u64) -> Option<(u64, Company)> {
         let of_vcpu = |job: &Job| (job.fault.vm, job.fault.vcpu) == (fault.vm, fault.vcpu);
         let company =
             if self.waiting.iter().any(|job| same_page(&job.fault, fault)) { Company::Others } else { Company::Alone };
@@ -77,7 +74,7 @@ impl Jobs {
         }
         let token = self.next_token;
         self.next_token += 1;
-        self.waiting.push(Job { fault: *fault, token }).ok()?;
+        self.waiting.push(Job { fault: *fault, token, since: now }).ok()?;
         Some((token, company))
     }
 
@@ -125,16 +122,18 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         }
         match fault.origin {
             Origin::Vcpu => {
-                let Some((token, company)) = self.backing.jobs.add(fault) else { return Err(self.exhausted(fault)) };
+                let now = self.machine.now();
+                let Some((token, company)) = self.backing.jobs.add(fault, now) else {
+                    return Err(self.exhausted(fault));
+                };
                 let counts = &mut self.backing.vms[self.vm].counts;
                 counts.pending += 1;
                 counts.joined += u64::from(company == Company::Others);
-                let now = self.machine.now();
                 self.machine.wake_at(now);
                 Ok((PfRet::Retry, FaultReply::Pending(token)))
             }
             Origin::Window => loop {
-                if self.reclaim(slots, policy) == Reclaimed::Exhausted {
+                if self.reclaim(slots, policy, Need::Waits) == Reclaimed::Exhausted {
                     return Err(self.exhausted(fault));
                 }
                 if self.pool.left() < self.least() {
@@ -187,10 +186,10 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         DenyReason::OutOfMemory
     }
 
-    /// A piece of the work for the fault that is first, or of what is done behind.
+    /// A piece of the work for the fault that is first; or what is owed, when none waits.
     pub fn work(&mut self, slots: &mut MemSlots, policy: &mut Chosen, stats: &mut [PfStats]) {
         let Some(Job { fault, .. }) = self.backing.jobs.waiting.first().copied() else {
-            return self.work_behind(slots, policy);
+            return self.work_ahead(slots, policy);
         };
         if self.pool.left() < self.least() {
             return self.make_room(slots, policy, fault.vm);
@@ -210,13 +209,12 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
             // Whatever it is now, the fault that comes again finds out.
             Ok(_) | Err(_) => {}
         }
-        self.backing.jobs.behind = Some(fault.vm);
         self.go_on(|other| same_page(other, &fault));
     }
 
     /// A piece of reclaim for the faults of the VM that wait.
     fn make_room(&mut self, slots: &mut MemSlots, policy: &mut Chosen, vm: u16) {
-        if self.reclaim(slots, policy) == Reclaimed::Exhausted {
+        if self.reclaim(slots, policy, Need::Waits) == Reclaimed::Exhausted {
             // They come back, and are denied.
             self.backing.vms[self.vm].search = Search::Exhausted;
             self.go_on(|fault| fault.vm == vm);
@@ -225,19 +223,21 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         self.backing.jobs.rotate();
     }
 
-    /// Takes frames back ahead of the next fault.
-    fn work_behind(&mut self, slots: &mut MemSlots, policy: &mut Chosen) {
-        if self.pool.left() >= ENOUGH.min(u64::from(self.pool.total()) / 16) {
-            self.backing.jobs.behind = None;
-        } else if self.reclaim(slots, policy) == Reclaimed::Exhausted {
-            self.backing.jobs.behind = None;
-            self.backing.vms[self.vm].search = Search::Scarce;
+    /// Takes frames back ahead of the next fault: a piece, for the one that was served when few were left. What that finds does
+    /// not matter: the next fault pays for the next piece.
+    fn work_ahead(&mut self, slots: &mut MemSlots, policy: &mut Chosen) {
+        self.pool.forgive();
+        if self.pool.is_low() && self.may_look_ahead() {
+            let _ = self.reclaim(slots, policy, Need::Ahead);
         }
     }
 
     /// Lets the vCPUs go on whose faults are served.
     pub(crate) fn go_on(&mut self, served: impl Fn(&Fault) -> bool) {
-        for Job { fault, token } in self.backing.jobs.take(served) {
+        for Job { fault, token, since } in self.backing.jobs.take(served) {
+            let waited = self.machine.now().saturating_sub(since);
+            let longest = &mut self.backing.vms[self.vm].counts.longest_wait;
+            *longest = waited.max(*longest);
             if let Err(refused) = self.machine.ready(usize::from(fault.vm), token) {
                 // It was let run for an interrupt, and comes back by itself.
                 log::debug!("vm {} vcpu {}: {refused}", fault.vm, fault.vcpu);

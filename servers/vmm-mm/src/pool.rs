@@ -8,9 +8,12 @@
 //! end and have a list of their own; when nothing else is left they are broken up.
 
 mod gigabyte;
+mod low;
 mod peak;
 mod promise;
 mod rebuild;
+
+pub use low::Owed;
 
 use crate::machine::Memory;
 use crate::store::MAX_FRAMES;
@@ -126,6 +129,10 @@ pub struct Pool {
     donated: u64,
     /// The most that were in use when some came back.
     peak: u64,
+    /// With fewer left than this, some are taken back for each that is handed out.
+    low: u32,
+    /// Whether that is to be done.
+    owed: Owed,
 }
 
 /// Whether frames could still be zeroed ahead.
@@ -155,6 +162,8 @@ impl Pool {
             promised: 0,
             donated: 0,
             peak: 0,
+            low: 0,
+            owed: Owed::No,
         }
     }
 
@@ -202,7 +211,8 @@ impl Pool {
             }
             self.zero(wanted.clamp(1, AT_ONCE), memory);
         }
-        self.stop = self.zeroed;
+        self.note_low(memory);
+        self.stop = self.until_low(wanted);
         if self.zeroed < self.end {
             memory.ask_for_time();
         }
@@ -216,7 +226,7 @@ impl Pool {
             self.zero(missing.min(most), memory);
         }
         if self.zeroed < self.end && self.zeroed - self.next < ENOUGH {
-            self.stop = self.zeroed;
+            self.stop = self.until_low(0);
             return Ahead::More;
         }
         self.settle();
@@ -224,9 +234,10 @@ impl Pool {
     }
 
     /// Time is asked for when few zeroed frames are left, unless all that there are are zeroed.
-    const fn settle(&mut self) {
+    fn settle(&mut self) {
         let ahead = self.zeroed - self.next;
-        self.stop = if self.zeroed < self.end && ahead > LOW { self.zeroed - LOW } else { self.zeroed };
+        let enough = if self.zeroed < self.end && ahead > LOW { self.zeroed - LOW } else { self.zeroed };
+        self.stop = enough.min(self.until_low(0));
     }
 
     /// Zeroes up to `most` more of the region's frames.
@@ -365,20 +376,6 @@ impl Pool {
         memory.set_word(index, 0, self.free);
         memory.set_word(index, 1, 1);
         self.free = index + 1;
-    }
-
-    /// Up to `most` neighbouring frames for the kernel, that nobody has been promised, or `needed` ones whatever was
-    /// promised; `None` when there are none.
-    pub fn take_run(&mut self, most: u16, needed: u16, memory: &mut impl Memory) -> Option<Run> {
-        let allowed = u64::from(most).min(self.spare().max(u64::from(needed)));
-        if allowed == 0 {
-            return None;
-        }
-        // At most `most`.
-        let (first, count) = self.take_dirty(allowed as u32, memory)?;
-        self.donated += u64::from(count);
-        // `count` is at most `most`.
-        Some(Run { first, count: count as u16 })
     }
 
     /// Frames that could be taken now.

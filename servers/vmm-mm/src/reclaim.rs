@@ -6,8 +6,9 @@
 //! to the pool. What is noted of a page stays noted: a page that was written and taken back is still dirty.
 //!
 //! A round that finds less than one instruction may need, or less than a 32nd of the frames, is as good as one that finds
-//! nothing: what it takes is what the guest brings back at once, and nobody comes further. Pages that did not become
-//! smaller are not tried again in every round.
+//! nothing: what it takes is what the guest brings back at once, and nobody comes further. A page that did not become
+//! smaller is not tried again before it is written: it is mapped without that right, and its entry says so, which outlives
+//! the task. So each try is paid for by a write.
 
 use crate::backing::VmBacking;
 use crate::compress::{Form, Packed};
@@ -25,11 +26,13 @@ use ipc_proto::slot::{SlotRefused, Space};
 pub const PIECE: u64 = 16;
 /// Blocks that are looked at in one piece, when nothing of them can be taken back.
 const BLOCKS: usize = 4;
+/// Ticks after which a piece ends with the page that is under way.
+const TICKS: u64 = 200_000;
 /// Rounds that find too little after which there is nothing more to take back. In the first, every page may have been used.
 const ROUNDS: u8 = 3;
-/// The round of those in which pages are tried again that did not become smaller; and one of so many in any case.
-const AGAIN: u8 = ROUNDS - 1;
-const AGAIN_EVERY: u8 = 8;
+/// Rounds ahead of need that find too little, after which there are none before faults that waited have found enough: a page
+/// must have been passed twice to be known as unused. More would take from the guest what it is about to use, again and again.
+const VAIN: u8 = 2;
 /// Pages that one instruction may need at the same time, with the tables through which it reaches them, at most.
 const INSTRUCTION: u64 = 32;
 /// So many of a VM's frames are worth a round.
@@ -39,12 +42,12 @@ const WORTH: u64 = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hand {
     gfn: u64,
-    /// Rounds in which too little was found.
+    /// Rounds in which too little was found for the faults that waited.
     barren: u8,
+    /// The same of rounds ahead of any.
+    vain: u8,
     /// Frames that this round has found.
     found: u64,
-    /// Rounds, whatever they found.
-    rounds: u8,
 }
 
 /// Pages that the policy gave up, and that are taken back piece by piece. Whether each still has a frame is looked at then.
@@ -55,6 +58,15 @@ pub struct Victims {
     pages: u16,
     /// The first of them that is still to be taken back.
     next: u16,
+}
+
+/// Who needs frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nobody yet: few are left.
+    Ahead,
+    /// A fault waits for one.
+    Waits,
 }
 
 /// What became of a piece of reclaim.
@@ -68,7 +80,7 @@ pub enum Reclaimed {
 
 impl Hand {
     /// At the first page.
-    pub const START: Self = Self { gfn: 0, barren: 0, found: 0, rounds: 0 };
+    pub const START: Self = Self { gfn: 0, barren: 0, vain: 0, found: 0 };
 
     /// At that page.
     #[must_use]
@@ -77,42 +89,56 @@ impl Hand {
     }
 
     /// Behind the last page: the next round begins, unless so many have found less than is worth it.
-    const fn wrap(&mut self, worth: u64) -> Reclaimed {
-        let barren = if self.found >= worth { 0 } else { self.barren + 1 };
-        *self = Self { gfn: 0, barren: barren % ROUNDS, found: 0, rounds: self.rounds.wrapping_add(1) };
+    const fn wrap(&mut self, worth: u64, need: Need) -> Reclaimed {
+        let (barren, vain) = match need {
+            _ if self.found >= worth => (0, 0),
+            Need::Ahead => (self.barren, self.vain.saturating_add(1)),
+            Need::Waits => (self.barren + 1, self.vain),
+        };
+        *self = Self { gfn: 0, barren: barren % ROUNDS, vain, found: 0 };
         if barren < ROUNDS { Reclaimed::Going(0) } else { Reclaimed::Exhausted }
     }
 
-    /// How many rounds have found too little, this one not if it has found enough.
-    const fn round(&self, worth: u64) -> u8 {
-        if self.found >= worth { 0 } else { self.barren }
+    /// How many rounds have found too little, this one not if it has found enough. What is in use is for faults that wait; for
+    /// them at once, when it was looked for ahead and nothing else was there.
+    fn round(&self, worth: u64, need: Need) -> u8 {
+        match need {
+            Need::Waits if self.found < worth => self.barren.max(self.vain.min(1)),
+            Need::Waits | Need::Ahead => 0,
+        }
     }
 }
 
 impl<M: Memory + Kernel> Mmu<'_, M> {
-    /// Takes a piece of the VM's frames back.
-    pub fn reclaim(&mut self, slots: &mut MemSlots, policy: &mut Chosen) -> Reclaimed {
+    /// Takes a piece of the VM's frames back. Nothing is exhausted when nobody waits.
+    pub fn reclaim(&mut self, slots: &mut MemSlots, policy: &mut Chosen, need: Need) -> Reclaimed {
         self.backing.vms[self.vm].zstore.reserve(self.pool, self.machine);
         let worth = self.worth();
+        let until = self.machine.now().saturating_add(TICKS);
         for _ in 0..BLOCKS {
             let kept = self.backing.vms[self.vm].victims.take();
-            let Some(victims) = kept.or_else(|| self.next_victims(slots, policy)) else {
-                if self.backing.vms[self.vm].hand.wrap(worth) == Reclaimed::Exhausted {
+            let Some(victims) = kept.or_else(|| self.next_victims(slots, policy, need)) else {
+                if self.backing.vms[self.vm].hand.wrap(worth, need) == Reclaimed::Exhausted {
                     return Reclaimed::Exhausted;
                 }
                 continue;
             };
             let before = self.pool.left();
-            let rest = self.evict(slots, victims);
+            let rest = self.evict(slots, victims, until);
             let gained = self.pool.left().saturating_sub(before);
             let VmBacking { hand, victims, .. } = &mut self.backing.vms[self.vm];
             *victims = rest;
             hand.found += gained;
-            if gained > 0 {
+            if gained > 0 || self.machine.now() >= until {
                 return Reclaimed::Going(gained);
             }
         }
         Reclaimed::Going(0)
+    }
+
+    /// Whether it is worth looking for frames that nobody waits for.
+    pub fn may_look_ahead(&self) -> bool {
+        self.backing.vms[self.vm].hand.vain < VAIN
     }
 
     /// How many frames a round must find: with fewer the guest does not come further. A VM with few frames at all must do
@@ -123,9 +149,10 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
     }
 
     /// The hand goes over the next block: what the policy gives up of it. `None` behind the last.
-    fn next_victims(&mut self, slots: &mut MemSlots, policy: &mut Chosen) -> Option<Victims> {
+    fn next_victims(&mut self, slots: &mut MemSlots, policy: &mut Chosen, need: Need) -> Option<Victims> {
         let hand = self.backing.vms[self.vm].hand;
-        let view = self.view(slots, hand, Purpose::Frames { round: hand.round(self.worth()) }, Looks::Accessed)?;
+        let round = hand.round(self.worth(), need);
+        let view = self.view(slots, hand, Purpose::Frames { round }, Looks::Accessed)?;
         let evict = policy.survey(&view).evict.both(view.resident);
         self.backing.vms[self.vm].hand.gfn = view.gfn.0 + u64::from(view.pages);
         Some(Victims { first: view.gfn.0, evict, next: 0, pages: view.pages })
@@ -138,8 +165,8 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         let pages = (BLOCK - gfn.0 % BLOCK).min(slot.pages() - offset);
         let mut view = View { vm: self.vm, gfn, pages: pages as u16, resident: Bits::NONE, accessed: None, purpose };
         let stiff = match purpose {
-            Purpose::Frames { round } if round != AGAIN && !hand.rounds.is_multiple_of(AGAIN_EVERY) => Stiff::Left,
-            Purpose::Frames { .. } | Purpose::Time { .. } => Stiff::Too,
+            Purpose::Frames { .. } => Stiff::Left,
+            Purpose::Time { .. } => Stiff::Too,
         };
         slot.tree.own(offset, pages, stiff, self.machine, |n| view.resident.set(n));
         view.accessed = match looks {
@@ -167,14 +194,14 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
     }
 
     /// Takes pages back that were given up, a piece at most. What is left for the next.
-    fn evict(&mut self, slots: &mut MemSlots, mut victims: Victims) -> Option<Victims> {
+    fn evict(&mut self, slots: &mut MemSlots, mut victims: Victims, until: u64) -> Option<Victims> {
         let (mut n, mut left) = (victims.next, PIECE);
-        while n < victims.pages && left > 0 {
+        while n < victims.pages && left > 0 && self.machine.now() < until {
             let wanted = |n: &u16| victims.evict.has(usize::from(*n));
             let row = (n..victims.pages).take_while(wanted).count() as u64;
-            let count = row.min(left);
+            let mut count = row.min(left);
             if count > 0 {
-                self.evict_row(slots, Gfn(victims.first + u64::from(n)), count);
+                count = self.evict_row(slots, Gfn(victims.first + u64::from(n)), count, until);
             }
             // One that is not wanted ends the row.
             n += (count as u16).max(1);
@@ -184,15 +211,20 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         (n < victims.pages).then_some(victims)
     }
 
-    /// Takes neighbouring pages of one slot back. A large page among them is made small first.
-    fn evict_row(&mut self, slots: &mut MemSlots, first: Gfn, count: u64) {
+    /// Takes neighbouring pages of one slot back, as far as time goes; says how many. A large page among them is made small
+    /// first.
+    fn evict_row(&mut self, slots: &mut MemSlots, first: Gfn, count: u64, until: u64) -> u64 {
         if let Err(refused) = self.take_away(slots, first, count) {
             log::warn!("vm {}: gfn {:#x} cannot be taken back: {refused:?}", self.vm, first.0);
-            return;
+            return count;
         }
-        for gfn in (first.0..first.0 + count).map(Gfn) {
-            self.pack(slots, gfn);
+        for n in 0..count {
+            self.pack(slots, Gfn(first.0 + n));
+            if self.machine.now() >= until {
+                return n + 1;
+            }
         }
+        count
     }
 
     /// Unmaps neighbouring pages of one slot; what the CPU knows of their writes is noted first. A large page, which no
@@ -234,7 +266,6 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
             Packed::TooLarge => {
                 counts.incompressible += 1;
                 slot.tree.set_stiff(offset, *machine);
-
                 return;
             }
             Packed::Zero => return,

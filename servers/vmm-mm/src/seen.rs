@@ -5,6 +5,7 @@
 //! Nothing is kept under policies that do not look. Where there is no frame for the notes, the policy does not look either:
 //! it would take from the idle map what it cannot give back.
 
+use crate::level::BLOCK;
 use crate::machine::{Kernel, Memory};
 use crate::memslot::MemSlots;
 use crate::policy::{Bits, Chosen, Looks, Overcommit};
@@ -12,6 +13,7 @@ use crate::pool::Pool;
 use crate::sparse::Sparse;
 use crate::store::OutOfFrames;
 use crate::tdp::Mmu;
+use core::ops::Range;
 use ipc_proto::grant::Gfn;
 use ipc_proto::memop::{Abilities, Harvest};
 use ipc_proto::slot::Space;
@@ -78,6 +80,24 @@ impl Seen {
         let _ = self.of(reader).set(key, noted, &mut Pool::empty(), memory);
     }
 
+    /// The same of those pages of `part`, counted from `gfn`, that `used` has.
+    fn note_all(&mut self, reader: Reader, gfn: Gfn, part: Range<u64>, used: &Bits, memory: &mut impl Memory) {
+        let mut at = part.start;
+        while at < part.end {
+            let place = (gfn.0 + at) % PAGES;
+            let count = (PAGES - place).min(part.end - at);
+            let bits = used.row(at as usize, count as u32) << place;
+            if bits != 0
+                && let Some(key) = key(gfn.0 + at)
+            {
+                let noted = self.of(reader).get(key, memory) | bits;
+                // Nothing is taken from a pool without frames.
+                let _ = self.of(reader).set(key, noted, &mut Pool::empty(), memory);
+            }
+            at += count;
+        }
+    }
+
     /// Does `each` with the pages of the range that are noted for the reader, who is told of them.
     pub fn take(
         &mut self,
@@ -90,6 +110,9 @@ impl Seen {
         for begin in (first.0 / PAGES..end.div_ceil(PAGES)).map(|number| number * PAGES) {
             let Some(key) = key(begin) else { return };
             let noted = self.of(reader).get(key, memory);
+            if noted == 0 {
+                continue;
+            }
             let told = |n: &u64| noted >> n & 1 == 1 && (first.0..end).contains(&(begin + n));
             let left = (0..PAGES).filter(told).fold(noted, |left, n| {
                 each(Gfn(begin + n));
@@ -145,12 +168,15 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         // Where the CPU has A bits, hiding would take a right to write of which nobody has noted that it was used.
         let mut used = self.harvest(gfn, pages, if bits { Harvest::Accessed } else { Harvest::Hide })?;
         let slot = slots.lookup(Space::Normal, gfn)?;
-        for page in (0..pages).filter(|n| used.has(*n as usize)).map(|n| Gfn(gfn.0 + n)) {
-            let offset = slot.offset(page);
-            if slot.tree.page(offset, self.machine).is_large() {
-                self.large_was_used(slot, offset);
-            } else {
-                self.backing.vms[self.vm].used.note(Reader::IdleMap, page, self.machine);
+        // A slot that has moved may have parts of two of its blocks there.
+        let offset = slot.offset(gfn);
+        let next = pages.min(BLOCK - (slot.tree.skew() + offset) % BLOCK);
+        for part in [0..next, next..pages] {
+            let first = offset + part.start;
+            if !slot.tree.page(first, self.machine).is_large() {
+                self.backing.vms[self.vm].used.note_all(Reader::IdleMap, gfn, part, &used, self.machine);
+            } else if part.into_iter().any(|n| used.has(n as usize)) {
+                self.large_was_used(slot, first);
             }
         }
         let Self { vm, backing, machine, .. } = self;

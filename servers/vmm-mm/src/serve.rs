@@ -282,7 +282,7 @@ impl Pager {
                 reply
             }
             Err(tdp::STANDSTILL) if fault.origin == Origin::Vcpu && backing.standstill != Standstill::No => {
-                let token = backing.jobs.add(fault);
+                let token = backing.jobs.add(fault, machine.now());
                 token.map_or(FaultReply::Retry, |(token, _)| FaultReply::Pending(token))
             }
             Err(reason) => {

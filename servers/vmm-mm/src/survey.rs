@@ -4,6 +4,7 @@ use crate::handover::Standstill;
 use crate::machine::{Kernel, Memory};
 use crate::memslot::MemSlots;
 use crate::policy::{Begins, Bits, Chosen, NxHuge, Overcommit, Purpose, View};
+use crate::pool::Owed;
 use crate::reclaim::Hand;
 use crate::seen;
 use crate::serve::{Pager, VmMemory};
@@ -12,6 +13,8 @@ use crate::tdp::Mmu;
 use ipc_proto::grant::Gfn;
 use ipc_proto::slot::Space;
 
+/// So many of a VM's frames are kept free under a policy that takes them back.
+const KEPT_FREE: u32 = 32;
 /// Pages that are compared at one notice.
 const PIECE: usize = 32;
 
@@ -23,7 +26,9 @@ impl Pager {
             return;
         }
         let Self { vms, policy, backing, first_pfn, survey } = self;
-        if let Some((vm, memory)) = backing.jobs.vm().and_then(|vm| Some((vm, vms.get_mut(vm)?))) {
+        let owed = |vm: &VmMemory| vm.pool.owed() == Owed::Yes;
+        let vm = backing.jobs.vm().or_else(|| vms.iter().position(owed));
+        if let Some((vm, memory)) = vm.and_then(|vm| Some((vm, vms.get_mut(vm)?))) {
             let VmMemory { pool, slots, vcpus, stats: counts, mtrrs, watch, .. } = memory;
             let mut mmu = Mmu { vm, pool, first_pfn: *first_pfn, mtrrs, counts, backing, watch, machine };
             mmu.work(slots, policy, vcpus);
@@ -59,8 +64,10 @@ impl Pager {
 
     /// Asks for the next notice, if there is something to do. At the start, and when another policy was chosen.
     pub fn wake<M: Memory + Kernel>(&mut self, machine: &mut M) {
-        if self.policy.duties().overcommit == Overcommit::Yes {
-            for (vm, backing) in self.vms.iter_mut().zip(&mut self.backing.vms) {
+        let takes_back = self.policy.duties().overcommit == Overcommit::Yes;
+        for (vm, backing) in self.vms.iter_mut().zip(&mut self.backing.vms) {
+            vm.pool.keep_free(if takes_back { vm.pool.total() / KEPT_FREE } else { 0 });
+            if takes_back {
                 backing.zstore.reserve(&mut vm.pool, machine);
             }
         }
@@ -70,7 +77,7 @@ impl Pager {
             (Some(period), Some(next)) => Some(next.min(now + period)),
             (Some(period), None) => Some(now + period),
         };
-        if !self.backing.jobs.is_empty() {
+        if !self.backing.jobs.is_empty() || self.vms.iter().any(|vm| vm.pool.owed() == Owed::Yes) {
             machine.wake_at(now);
         } else if let Some(next) = self.survey.next {
             machine.wake_at(next);

@@ -233,6 +233,10 @@ impl Memory for Machine {
         }
     }
 
+    fn ask_for_frames(&mut self) {
+        rt::timer(self.alarm.wake_at(rt::tsc()));
+    }
+
     fn read(&self, frame: u32, page: &mut PageBytes) {
         rt::frame(self.first_pfn + u64::from(frame)).read(page);
     }

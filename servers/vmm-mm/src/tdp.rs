@@ -201,6 +201,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
             window = self::window(fault.gfn(), BLOCK);
         }
         let page = self.faultin(fault, slot, leaf.as_ref(), advice.zero)?;
+        self.pool.note_low(self.machine);
         fault.pfn = self.pfn(page);
         let written = written(fault);
         let mut runs = match advice.stride {

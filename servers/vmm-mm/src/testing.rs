@@ -105,6 +105,8 @@ pub(crate) struct FakeMachine {
     pub wake: Option<u64>,
     /// What time it is.
     pub tsc: u64,
+    /// How much of it passes until somebody looks again.
+    pub each_look: u64,
     /// Frames that the pager has, without those that were given away.
     pub owned: BTreeSet<u64>,
     /// What the pager has kept; 0 for nothing.
@@ -152,6 +154,7 @@ impl Default for FakeMachine {
             ready: Vec::new(),
             wake: None,
             tsc: 0,
+            each_look: 0,
             owned: BTreeSet::new(),
             kept: 0,
             dies_after: None,
@@ -197,6 +200,10 @@ impl Memory for FakeMachine {
 
     fn ask_for_time(&mut self) {
         self.asked_for_time += 1;
+    }
+
+    fn ask_for_frames(&mut self) {
+        self.wake = Some(self.tsc);
     }
 
     fn set_word(&mut self, frame: u32, index: usize, value: u32) {

@@ -57,6 +57,10 @@ impl Memory for Dying<'_> {
         self.machine.ask_for_time();
     }
 
+    fn ask_for_frames(&mut self) {
+        self.machine.ask_for_frames();
+    }
+
     fn read(&self, frame: u32, page: &mut PageBytes) {
         self.machine.read(frame, page);
     }

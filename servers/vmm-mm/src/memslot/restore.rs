@@ -6,10 +6,11 @@ use crate::store::{Note, Page, Tree};
 use ipc_proto::grant::Rights;
 
 impl MemSlot {
-    /// What the guest may do with one of its small pages: no writes where they are not its own, or the frame is not.
+    /// What the guest may do with one of its small pages: no writes where they are not its own, or the frame is not, or where
+    /// one makes it worth a try again to pack the page.
     #[must_use]
     pub const fn page_rights(&self, page: Page) -> Rights {
-        if page.has(Note::Tracked) || page.is_shared() {
+        if page.has(Note::Tracked) || page.is_shared() || page.is_stiff() {
             self.rights().difference(Rights::WRITE)
         } else {
             self.rights()

@@ -62,6 +62,11 @@ impl World {
             let large = page.is_large() && (slot.is_congruent() || level > Level::Page);
             assert_eq!(large, level > Level::Page, "gfn {:#x}: of what size it is", gfn + n);
             assert!(!page.is_shared() || !rights.contains(Rights::WRITE), "gfn {:#x}: others have its frame", gfn + n);
+            assert!(
+                !page.is_stiff() || !rights.contains(Rights::WRITE),
+                "gfn {:#x}: its write would not be seen",
+                gfn + n
+            );
             assert!(frames.insert(pfn + n) || page.is_shared(), "frame {:#x} is mapped twice", pfn + n);
         }
     }

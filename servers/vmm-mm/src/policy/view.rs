@@ -29,6 +29,14 @@ impl Bits {
         }
     }
 
+    /// Up to 32 bits from bit `n` on; beyond 511 none is set.
+    #[must_use]
+    pub fn row(&self, n: usize, count: u32) -> u32 {
+        let word = |number| u128::from(self.0.get(number).copied().unwrap_or(0));
+        let bits = (word(n / 64) | word(n / 64 + 1) << 64) >> (n % 64);
+        bits as u32 & u32::MAX.checked_shr(32 - count).unwrap_or(0)
+    }
+
     /// How many are set.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -1,6 +1,6 @@
 //! What slots have been promised, and what may be taken beside.
 
-use super::{Frame, Pool};
+use super::{Frame, Pool, Run};
 use crate::machine::Memory;
 
 /// So many frames, and one of so many, are left for tables of the guest and of its window.
@@ -44,5 +44,19 @@ impl Pool {
     pub fn release_spare(&mut self, frame: Frame, memory: &mut impl Memory) {
         self.donated -= 1;
         self.release(frame, memory);
+    }
+
+    /// Up to `most` neighbouring frames for the kernel, that nobody has been promised, or `needed` ones whatever was
+    /// promised; `None` when there are none.
+    pub fn take_run(&mut self, most: u16, needed: u16, memory: &mut impl Memory) -> Option<Run> {
+        let allowed = u64::from(most).min(self.spare().max(u64::from(needed)));
+        if allowed == 0 {
+            return None;
+        }
+        // At most `most`.
+        let (first, count) = self.take_dirty(allowed as u32, memory)?;
+        self.donated += u64::from(count);
+        // `count` is at most `most`.
+        Some(Run { first, count: count as u16 })
     }
 }

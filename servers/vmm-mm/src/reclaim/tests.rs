@@ -118,18 +118,22 @@ fn a_guest_that_would_come_no_further_is_denied() {
     }
 }
 
-/// Pages that do not become smaller are tried once, and again when nothing else is left: trying is what costs.
+/// Trying is what costs: a page is tried again when it holds something else, however often it is read and however little is left.
 #[test]
-fn a_page_that_does_not_become_smaller_is_not_tried_in_every_round() {
+fn a_page_that_does_not_become_smaller_is_tried_once_until_it_is_written() {
     let mut guest = Guest::new("clock", 800, 4000, NONE);
     (0..400).for_each(|gfn| guest.write(gfn, Fill::Noise(gfn as u32)).expect("it fits"));
     for round in 0..5 {
         (400..1200).for_each(|gfn| guest.write(gfn, Fill::Easy(gfn as u32 + round)).expect("it fits"));
+        (0..400).for_each(|gfn| guest.read(gfn).expect("it fits"));
     }
     let counts = guest.counts();
     assert!(counts.evictions > 3200, "some rounds have passed: {counts:?}");
-    assert!((400..=1300).contains(&counts.incompressible), "{counts:?}");
-    // The same pages hold something else now.
+    assert_eq!(counts.incompressible, 400);
+    (0..400).for_each(|gfn| guest.write(gfn, Fill::Noise(gfn as u32 + 1000)).expect("it fits"));
+    (400..2000).for_each(|gfn| guest.write(gfn, Fill::Easy(gfn as u32)).expect("it fits"));
+    assert_eq!(guest.counts().incompressible, 800, "each write is worth one try");
+    // The same pages hold something that does.
     (0..400).for_each(|gfn| guest.write(gfn, Fill::Easy(gfn as u32)).expect("it fits"));
     (1200..3000).for_each(|gfn| guest.write(gfn, Fill::Easy(gfn as u32)).expect("it is found out that they do"));
     (0..400).for_each(|gfn| guest.read(gfn).expect("it fits"));
@@ -191,6 +195,28 @@ fn neighbours_are_unmapped_by_one_operation() {
     assert!(unmaps.iter().sum::<u64>() >= guest.counts().evictions);
     let smaller = unmaps.iter().filter(|pages| **pages != super::PIECE).count();
     assert!(smaller <= 1, "only where a round ends: {unmaps:?}");
+}
+
+/// Whoever waits for a frame, or comes next, waits for a page to be packed, not for sixteen.
+#[test]
+fn a_piece_ends_with_the_page_over_which_its_time_is_up() {
+    let mut guest = Guest::new("clock", 160, 300, NONE);
+    let mut gfn = 0;
+    while guest.pager.vms[0].pool.left() > 0 {
+        guest.write(gfn, Fill::Noise(gfn as u32)).expect("it fits");
+        gfn += 1;
+    }
+    let fault = guest.fault(0, gfn, Rights::WRITE);
+    assert!(matches!(guest.answer(&fault), ClaimedReply::Pending(_)));
+    guest.machine.each_look = super::TICKS / 4;
+    let mut most = 0;
+    while guest.machine.ready.is_empty() {
+        let tried = guest.counts().incompressible;
+        guest.notice();
+        most = most.max(guest.counts().incompressible - tried);
+    }
+    assert!((1..=4).contains(&most), "{most} pages in one piece");
+    assert_eq!(guest.touch(gfn, Rights::WRITE), Err(DenyReason::OutOfMemory), "and it ends");
 }
 
 #[test]

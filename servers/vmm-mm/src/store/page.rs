@@ -7,7 +7,7 @@ use crate::pool::Frame;
 /// | bits | what |
 /// | --- | --- |
 /// | 25:0 | the frame's index plus one, 0 for none: 256 GiB of frames at most; or where its compressed content begins |
-/// | 27:26 | whose the frame is: 0 the page's own, 1 of several pages, 2 none, and the content is in the compressed store, 3 the page's own, and its content did not become smaller when that was tried |
+/// | 27:26 | whose the frame is: 0 the page's own, 1 of several pages, 2 none, and the content is in the compressed store, 3 the page's own, and what it holds does not become smaller |
 /// | 28 | in the first entry of a block: the block's pages have entries of their own |
 /// | 29 | in the first entry of a block: the block is one large page, and its other entries are empty |
 /// | 30 | writes are not the guest's own (page track) |
@@ -118,7 +118,7 @@ impl Page {
         self.0 & note.bit() != 0
     }
 
-    /// Whether the frame is its own, and its content did not become smaller when that was tried.
+    /// Whether the frame is its own, and what it holds did not become smaller when that was tried: it has not been written since.
     #[must_use]
     pub const fn is_stiff(self) -> bool {
         self.0 & KIND == STIFF

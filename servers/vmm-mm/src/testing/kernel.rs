@@ -365,6 +365,7 @@ impl Kernel for FakeMachine {
     }
 
     fn now(&mut self) -> u64 {
+        self.tsc += self.each_look;
         self.tsc
     }
 

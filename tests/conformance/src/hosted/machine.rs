@@ -153,6 +153,11 @@ impl Memory for Machine {
         }
     }
 
+    fn ask_for_frames(&mut self) {
+        let now = self.now();
+        self.wake_at(now);
+    }
+
     /// There are no boot modules on the host.
     fn read_image(&mut self, _: u8, _: u64, _: u32) -> bool {
         false
