@@ -115,6 +115,9 @@ impl Source {
 /// A name that no case has, a kit that cannot be built.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let wanted = |name: &str| args.only.as_deref().is_none_or(|only| name.contains(only));
+    if args.pager.is_none() && args.pager_elf.is_none() {
+        host::check_options(&args.set)?;
+    }
     let mut report = Report::default();
     for source in Source::wanted(args) {
         let mut cases = source.cases(&wanted)?;

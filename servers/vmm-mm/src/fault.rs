@@ -85,6 +85,8 @@ impl PageFaultErr {
 /// The first part is what the kernel said; the second is filled by the stage that finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageFault {
+    /// The VM's place in the manifest.
+    pub vm: u16,
     /// The guest-physical address.
     pub addr: Gpa,
     /// Violation or misconfiguration.
@@ -136,6 +138,7 @@ impl PageFault {
     #[must_use]
     pub const fn from_message(fault: &Fault) -> Self {
         Self {
+            vm: fault.vm,
             addr: fault.gpa,
             kind: fault.kind,
             qualification: fault.qualification,

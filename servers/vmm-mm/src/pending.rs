@@ -10,7 +10,7 @@ use crate::fault::{PageFault, Prefetch};
 use crate::machine::{Kernel, Memory};
 use crate::memslot::MemSlots;
 use crate::policy::{Advice, Chosen};
-use crate::reclaim::{Need, Reclaimed};
+use crate::reclaim::{Need, ROUNDS, Reclaimed};
 use crate::resolve::PfRet;
 use crate::stats::PfStats;
 use crate::tdp::{Answer, Mmu};
@@ -176,8 +176,8 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         self.backing.vms[self.vm].search = Search::Scarce;
         let store = &self.backing.vms[self.vm].zstore;
         log::error!(
-            "vm {}: out of memory at gpa {:#x}: no frame is free, what is left does not become smaller, and the store \
-             holds {} pages in {} frames",
+            "vm {}: out of memory at gpa {:#x}: no frame is free, {ROUNDS} rounds took too little back (what is left \
+             does not become smaller, or the policy spares it), and the store holds {} pages in {} frames",
             self.vm,
             fault.gpa.0,
             store.pages(),

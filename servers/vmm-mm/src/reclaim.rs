@@ -29,7 +29,7 @@ const BLOCKS: usize = 4;
 /// Ticks after which a piece ends with the page that is under way.
 const TICKS: u64 = 200_000;
 /// Rounds that find too little after which there is nothing more to take back. In the first, every page may have been used.
-const ROUNDS: u8 = 3;
+pub const ROUNDS: u8 = 3;
 /// Rounds ahead of need that find too little, after which there are none before faults that waited have found enough: a page
 /// must have been passed twice to be known as unused. More would take from the guest what it is about to use, again and again.
 const VAIN: u8 = 2;

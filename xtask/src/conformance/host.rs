@@ -4,6 +4,7 @@ use super::report::Row;
 use super::{Args, Case};
 use crate::paths;
 use crate::progress::step;
+use crate::system::{self, Console, Request};
 use anyhow::Context;
 use serde::Deserialize;
 use std::io::{BufRead, BufReader};
@@ -40,6 +41,15 @@ pub fn cases() -> anyhow::Result<Vec<Case>> {
     String::from_utf8(output.stdout)?.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
 
+/// Refuses options that our own pager does not have, with what is allowed: it would fail every case.
+///
+/// # Errors
+/// The first mistake.
+pub fn check_options(set: &[String]) -> anyhow::Result<()> {
+    let set = set.iter().map(|option| format!("task.vmm-mm.{option}")).collect();
+    system::load(&Request { system: "touch".to_owned(), set, console: Console::Watched }).map(|_| ())
+}
+
 /// Tries the pager, and tells of each case as it is done.
 ///
 /// # Errors
@@ -65,4 +75,22 @@ pub fn run(args: &Args, tell: &mut dyn FnMut(Row)) -> anyhow::Result<()> {
     // Its status says no more than its rows.
     child.wait()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_options;
+
+    #[test]
+    fn an_option_that_our_own_pager_does_not_have_is_refused_before_any_case() {
+        let why = |set: &[&str]| {
+            let set: Vec<String> = set.iter().map(|&option| option.to_owned()).collect();
+            check_options(&set).map_err(|why| format!("{why:#}")).err().unwrap_or_default()
+        };
+        assert_eq!(why(&["policy=fault-around", "policy.window=16"]), "");
+        assert!(why(&["policy=fault-aruond"]).contains("allowed: demand, fault-around"), "a name");
+        assert!(why(&["policy=fault-around", "policy.window=513"]).contains("a whole number from 1 to 512"), "a range");
+        assert!(why(&["policy.window=5"]).contains("demand has no such option"), "another policy's");
+        assert!(why(&["policy"]).contains("KEY=VALUE"), "no value");
+    }
 }

@@ -65,15 +65,16 @@ fn nothing_is_done_before_hello() {
 #[test]
 fn another_major_version_is_refused_and_another_minor_is_not() {
     let mut machine = FakeMachine::default();
-    let mut pager = pager(100, &mut machine);
-    let hello =
-        |major, minor| SlotRequest::Hello(Hello { version: Version { major, minor }, features: Features::all() });
-    let other = hello(PROTOCOL.major + 1, PROTOCOL.minor);
-    assert_eq!(refused(&mut pager, other, &mut machine), Some(SlotRefused::Version));
+    let mut pager = pager(2000, &mut machine);
+    let hello = |version| SlotRequest::Hello(Hello { version, features: Features::all() });
+    let other = Version { major: PROTOCOL.major + 1, ..PROTOCOL };
+    assert_eq!(refused(&mut pager, hello(other), &mut machine), Some(SlotRefused::Version));
     assert_eq!(refused(&mut pager, SlotRequest::Stats, &mut machine), Some(SlotRefused::NoHello));
-    let newer = hello(PROTOCOL.major, PROTOCOL.minor + 1);
-    let ours = Hello { version: PROTOCOL, features: Features::all() };
-    assert_eq!(pager.control(0, newer, &mut machine), SlotReply::Hello(ours));
+    for features in [Features::all().difference(Features::KEEPS), Features::all()] {
+        let newer = hello(Version { minor: PROTOCOL.minor + 1, ..PROTOCOL });
+        assert_eq!(pager.control(0, newer, &mut machine), SlotReply::Hello(Hello { version: PROTOCOL, features }));
+        pager.keep_on(&mut machine).expect("there are frames for what outlives it");
+    }
 }
 
 #[test]
@@ -382,8 +383,7 @@ proptest! {
     #[test]
     fn memory_is_what_the_model_says(steps in prop::collection::vec(step(), 1..200)) {
         let mut machine = FakeMachine::default();
-        let pager = pager_with(300, &mut machine, &[]);
-        let mut run = Run { pager, machine, model: Model::default() };
+        let mut run = Run { pager: pager_with(300, &mut machine, &[]), machine, model: Model::default() };
         for step in steps {
             run.step(step);
         }

@@ -1,7 +1,7 @@
 use super::{PageFault, PageFaultErr};
 use crate::testing::{access, heard};
 use ipc_proto::fault::{Fault, FaultKind, Qualification};
-use ipc_proto::grant::{Gpa, Level, Pfn, Rights};
+use ipc_proto::grant::{Gfn, Gpa, Level, Pfn, Rights};
 
 fn of(qualification: u32) -> PageFaultErr {
     PageFaultErr::from_violation(Qualification::from_bits_retain(qualification))
@@ -9,7 +9,7 @@ fn of(qualification: u32) -> PageFaultErr {
 
 fn fault(kind: FaultKind, qualification: u32) -> PageFault {
     let qualification = Qualification::from_bits_retain(qualification);
-    let message = Fault { kind, gpa: Gpa(0x1234_5678), mmu_seq: 7, ..access(0, qualification) };
+    let message = Fault { kind, vm: 3, gpa: Gpa(0x1234_5678), mmu_seq: 7, ..access(0, qualification) };
     PageFault::from_message(&message)
 }
 
@@ -88,6 +88,7 @@ fn implicit_access_from_hardware_is_stripped_with_a_warning_and_nothing_else_is(
 fn a_fault_begins_with_nothing_found() {
     let fault = fault(FaultKind::Violation, 0b11);
     assert!(fault.is_tdp && fault.user() && fault.write() && !fault.exec() && !fault.present());
+    assert_eq!((fault.vm, fault.gfn()), (3, Gfn(0x1_2345)));
     assert_eq!((fault.slot, fault.pfn, fault.hva(), fault.goal_level), (None, None, None, Level::Page));
     let found = PageFault { pfn: Some(Pfn(0x1234)), ..fault };
     assert_eq!(found.hva(), Some(0x100_0000_0000 + 0x123_4000));

@@ -15,7 +15,7 @@ pub trait Policy {
     /// Its name in the manifest.
     const NAME: &'static str;
 
-    /// Whether every fault gets its page alone, [`Advice::THE_PAGE`]: for the first touch of one [`Self::advise`] is not even called.
+    /// Whether every fault gets its page alone, [`Advice::THE_PAGE`]: [`Self::advise`] is not even called.
     const ONE_PAGE: bool = false;
 
     /// Its options, and what each may be, for people: who names a wrong one is told.
@@ -249,6 +249,11 @@ policies! {
     share::Share = Share::default();
     wss::Wss = Wss::default();
 }
+
+/// What a policy remembers lies in it: there is no heap, and a policy that is chosen at run time is on the stack for a while.
+const REMEMBERED: usize = 8 << 10;
+const _: () =
+    assert!(size_of::<Chosen>() <= REMEMBERED, "a policy is larger than 8 KiB: the pager's stack must hold it");
 
 /// The number in `value`, if it is one of `allowed`.
 fn number<T: core::str::FromStr + PartialOrd>(
