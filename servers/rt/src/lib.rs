@@ -22,6 +22,7 @@ mod call;
 mod entry;
 mod logger;
 mod memory;
+mod pairs;
 pub mod port;
 
 pub use call::{

@@ -1,6 +1,6 @@
 //! The `log` facade of a server: a line goes through the message page to the kernel, which adds the task's name.
 
-use crate::memory::{Task, message};
+use crate::memory::{PAGE, Task, write_message_at};
 use core::fmt::{self, Write};
 use ipc_proto::call::LINE_OFFSET;
 use ipc_proto::manifest::LogLevel;
@@ -36,15 +36,17 @@ impl log::Log for Logger {
     fn flush(&self) {}
 }
 
+/// Bytes of a line.
+const ROOM: usize = PAGE - LINE_OFFSET;
+
 /// The upper end of the message page, where a line that is too long is cut: a request or a reply at its beginning survives a log line.
 struct Tail(usize);
 
 impl Write for Tail {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for (byte, cell) in text.bytes().zip(&message()[LINE_OFFSET + self.0..]) {
-            cell.set(byte);
-            self.0 += 1;
-        }
+        let text = &text.as_bytes()[..text.len().min(ROOM - self.0)];
+        write_message_at(LINE_OFFSET + self.0, text);
+        self.0 += text.len();
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The fixed mappings of a task, as safe types. See [`ipc_proto::layout`].
 #![expect(unsafe_code, reason = "the kernel maps these pages at fixed addresses")]
 
+use crate::pairs::{self, NEXT};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::{ptr, slice};
@@ -8,6 +9,9 @@ use ipc_proto::layout::{self, BootInfo, ModuleInfo};
 use ipc_proto::manifest::{MAX_VCPUS, MAX_VMS, Manifest};
 use ipc_proto::state::VcpuState;
 use ipc_proto::wire;
+
+/// Bytes in a page.
+pub(crate) const PAGE: usize = 4096;
 
 /// What the kernel told this task at its start.
 pub struct Task {
@@ -48,25 +52,23 @@ fn bytes_of(module: &ModuleInfo) -> &'static [u8] {
     unsafe { slice::from_raw_parts(module.address as *const u8, module.len as usize) }
 }
 
-/// The thread's message page, one byte at a time: the kernel reads and writes it during calls.
-pub(crate) fn message() -> &'static [Cell<u8>] {
-    // SAFETY: the kernel maps the page read-write for as long as the task lives, the task has one thread, and the
-    // kernel touches the page only inside of system calls; a `Cell` lets it change between two of them.
-    unsafe { slice::from_raw_parts(layout::MESSAGE as *const Cell<u8>, 4096) }
-}
-
 /// Copies from the message page.
 pub fn read_message(bytes: &mut [u8]) {
-    for (byte, cell) in bytes.iter_mut().zip(message()) {
-        *byte = cell.get();
-    }
+    read_message_at(0, bytes);
 }
 
 /// Copies from the message page from `offset` on; what would lie beyond it is left as it is.
 pub fn read_message_at(offset: usize, bytes: &mut [u8]) {
-    for (byte, cell) in bytes.iter_mut().zip(message().iter().skip(offset)) {
-        *byte = cell.get();
-    }
+    let (from, len) = message(offset, bytes.len());
+    // SAFETY: the kernel maps the page read-write for as long as the task lives, the task has one thread, and the kernel touches
+    // the page only inside of system calls: no Rust object lies there, and no reference to it is ever made.
+    unsafe { ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), len) };
+}
+
+/// Where byte `offset` of the message page is, and how many of `len` bytes lie in the page from there on.
+fn message(offset: usize, len: usize) -> (*mut u8, usize) {
+    let offset = offset.min(PAGE);
+    ((layout::MESSAGE as *mut u8).wrapping_add(offset), len.min(PAGE - offset))
 }
 
 /// Copies into the message page.
@@ -76,9 +78,9 @@ pub fn write_message(bytes: &[u8]) {
 
 /// Copies into the message page from `offset` on; what would lie beyond it is cut.
 pub fn write_message_at(offset: usize, bytes: &[u8]) {
-    for (byte, cell) in bytes.iter().zip(message().iter().skip(offset)) {
-        cell.set(*byte);
-    }
+    let (to, len) = message(offset, bytes.len());
+    // SAFETY: as in `read_message_at`.
+    unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, len) };
 }
 
 /// The state page of a vCPU that this task serves. Taken once for each vCPU.
@@ -226,11 +228,32 @@ impl FrameBytes {
         seen == 0
     }
 
+    /// Pair `index` of the frame's 512; the index wraps.
+    #[inline(always)]
+    #[must_use]
+    pub fn pair(self, index: usize) -> u64 {
+        self.pairs()[index & 511].get()
+    }
+
+    /// How many words from `index` on are all 0, of at most `most`. What would lie behind the frame is left out.
+    #[inline]
+    #[must_use]
+    pub fn zeros(self, index: usize, most: usize) -> usize {
+        pairs::zeros(self.pairs(), index, most)
+    }
+
+    /// How many words from `index` on are `value` and the numbers behind it, of at most `most`. What would lie behind the
+    /// frame is left out.
+    #[inline]
+    #[must_use]
+    pub fn row(self, index: usize, most: usize, value: u32) -> usize {
+        pairs::row(self.pairs(), index, most, value)
+    }
+
     /// Writes `value` and the numbers behind it into `count` words from `index` on. What would lie behind the frame is
     /// left out.
     #[inline(always)]
     pub fn set_row(self, index: usize, count: usize, value: u32) {
-        const NEXT: u64 = 2 | 2 << 32;
         let behind = index + count;
         if (index | behind) % 2 == 1 && count > 0 {
             self.set_word(index, value);
