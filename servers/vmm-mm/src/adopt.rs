@@ -8,16 +8,23 @@
 //! The cost is that of going through the trees once: some instructions for each page that has content, whether it is mapped
 //! or not, some hundreds for each slot, and one system call for each run of frames.
 
+mod marks;
+
+pub(crate) use marks::Marks;
+
 use crate::control::chosen;
 use crate::keep::{Keeper, Kept};
-use crate::machine::{Kernel, LogSwitch, Memory, WORDS};
+use crate::machine::{Kernel, LogSwitch, Memory};
 use crate::memslot::MemSlot;
 use crate::policy::Chosen;
+use crate::pool::Pool;
 use crate::serve::{Greeted, Pager, VmMemory};
 use crate::shares::Shares;
 use crate::store::{Held, MAX_FRAMES, OutOfFrames};
 use crate::watch::Generation;
 use core::fmt;
+use core::mem::replace;
+use core::ops::Range;
 use ipc_proto::memop::Abilities;
 use ipc_proto::slot::{SlotFlags, SlotRefused, Space};
 
@@ -64,85 +71,13 @@ impl From<OutOfFrames> for Broken {
     }
 }
 
-/// A bit for each frame of the pager: set when somebody has it, or it is not the pager's.
-pub(crate) struct Marks {
-    first: u32,
-    total: u32,
-}
-
-impl Marks {
-    /// In those frames, for `total` frames, all of them set.
-    fn all_set(first: u32, count: u32, total: u32, memory: &mut impl Memory) -> Self {
-        for frame in first..first + count {
-            (0..WORDS).for_each(|place| memory.set_word(frame, place, u32::MAX));
-        }
-        Self { first, total }
-    }
-
-    const fn place(&self, frame: u32) -> (u32, usize) {
-        (self.first + frame / (32 * WORDS as u32), (frame / 32) as usize % WORDS)
-    }
-
-    fn word(&self, frame: u32, memory: &impl Memory) -> u32 {
-        let (at, place) = self.place(frame);
-        memory.word(at, place)
-    }
-
-    /// Clears the bits of a run.
-    fn clear(&self, mut frame: u32, end: u32, memory: &mut impl Memory) {
-        while frame < end.min(self.total) {
-            let (at, place) = self.place(frame);
-            if frame.is_multiple_of(32) && end - frame >= 32 {
-                memory.set_word(at, place, 0);
-                frame += 32;
-            } else {
-                memory.set_word(at, place, memory.word(at, place) & !(1 << (frame % 32)));
-                frame += 1;
-            }
-        }
-    }
-
-    fn is_set(&self, frame: u32, memory: &impl Memory) -> bool {
-        frame >= self.total || self.word(frame, memory) >> (frame % 32) & 1 != 0
-    }
-
-    /// Somebody has the frame; whether somebody else had it is the answer.
-    pub(crate) fn mark(&self, frame: u32, memory: &mut impl Memory) -> bool {
-        if frame >= self.total {
-            return true;
-        }
-        let (at, place) = self.place(frame);
-        let word = memory.word(at, place);
-        memory.set_word(at, place, word | 1 << (frame % 32));
-        word >> (frame % 32) & 1 != 0
-    }
-
-    fn mark_once(&self, frame: u32, memory: &mut impl Memory) -> Result<(), Broken> {
-        if self.mark(frame, memory) { Err(Broken::Frame(frame)) } else { Ok(()) }
-    }
-
-    /// The first frame from `frame` on whose bit is or is not set.
-    fn next(&self, mut frame: u32, set: bool, memory: &impl Memory) -> u32 {
-        let dull = if set { 0 } else { u32::MAX };
-        while frame < self.total {
-            if frame.is_multiple_of(32) && self.word(frame, memory) == dull {
-                frame += 32;
-            } else if self.is_set(frame, memory) == set {
-                return frame;
-            } else {
-                frame += 1;
-            }
-        }
-        self.total
-    }
-}
-
 impl Pager {
-    /// For frames from `first_pfn` on, and guests with that many bits of guest-physical address.
-    pub fn prepare(&mut self, first_pfn: u64, guest_physical_bits: u8, policy: Chosen) {
+    /// For frames from `first_pfn` on, and guests with that many bits of guest-physical address. What is written of the image
+    /// must be written anew for the next incarnation: so nothing is, here and below, of VMs that have no frames of this pager.
+    pub fn prepare(&mut self, first_pfn: u64, shares: &Shares, guest_physical_bits: u8, policy: Chosen) {
         self.first_pfn = first_pfn;
         self.policy = policy;
-        for vm in &mut self.vms {
+        for (vm, _) in self.vms.iter_mut().zip(shares).filter(|(_, frames)| **frames != 0) {
             vm.slots.open(guest_physical_bits);
         }
     }
@@ -150,7 +85,7 @@ impl Pager {
     /// Takes over so many frames for each VM, which nobody has had.
     pub fn take_over(&mut self, shares: &Shares, memory: &mut impl Memory) {
         let mut first = 0;
-        for (vm, frames) in self.vms.iter_mut().zip(shares) {
+        for (vm, frames) in self.vms.iter_mut().zip(shares).filter(|(_, frames)| **frames != 0) {
             first = vm.pool.open(self.first_pfn, first, *frames, memory);
         }
     }
@@ -189,20 +124,17 @@ impl Pager {
             return Err(Broken::Head);
         }
         let mut place = 0;
-        for (vm, share) in self.vms.iter_mut().zip(shares) {
+        for (vm, share) in self.vms.iter_mut().zip(shares).filter(|(_, share)| **share != 0) {
             // No share is larger than all frames.
             vm.pool.reopen(self.first_pfn, place, *share as u32);
             place += vm.pool.total();
         }
-        let marks = Marks::all_set(first, count, total, machine);
-        let owned = self.find_owned(&marks, machine);
-        marks.mark_once(head, machine)?;
-        (first..first + count).try_for_each(|frame| marks.mark_once(frame, machine))?;
+        let marks = Marks::none(first, count, total, machine);
+        marks.mark_once(head, 1, machine)?;
+        marks.mark_once(first, count, machine)?;
         let slots = self.find_slots(&marks, machine)?;
         let shared = self.mark_trees(&marks, machine)?;
-        self.backing.vms.iter_mut().for_each(|vm| vm.zstore.settle(machine));
-        self.look_for_strays(&marks, machine)?;
-        self.fill_pool(&marks, machine);
+        let owned = self.ask_whose(&marks, machine)?;
         if shared {
             self.count_shares(machine)?;
         }
@@ -213,35 +145,12 @@ impl Pager {
         Ok(Adopted { slots, used: owned - free, free, given })
     }
 
-    /// Clears the marks of the frames that the kernel says are the pager's. Says how many.
-    fn find_owned<M: Memory + Kernel>(&mut self, marks: &Marks, machine: &mut M) -> u64 {
-        let (mut pfn, mut all) = (self.first_pfn, 0);
-        for vm in &mut self.vms {
-            let (end, mut owned) = (pfn + u64::from(vm.pool.total()), 0);
-            // Behind the last frame the kernel would look through all that are not the pager's.
-            while pfn < end
-                && let Some(run) = machine.owned(pfn).filter(|run| run.first < end)
-            {
-                let behind = (run.first + run.count).min(end);
-                owned += behind - run.first;
-                // Both are below the number of frames.
-                let place = |pfn: u64| (pfn - self.first_pfn) as u32;
-                marks.clear(place(run.first), place(behind), machine);
-                pfn = behind;
-            }
-            pfn = end;
-            vm.pool.has_donated(u64::from(vm.pool.total()) - owned);
-            all += owned;
-        }
-        all
-    }
-
     /// Makes the slots that were kept. Says how many.
     fn find_slots<M: Memory + Kernel>(&mut self, marks: &Marks, machine: &mut M) -> Result<u32, Broken> {
         let mut slots = 0;
         let mut last = None;
         while let Some(frame) = self.backing.keeper.records_behind(last, machine) {
-            marks.mark_once(frame, machine)?;
+            marks.mark_once(frame, 1, machine)?;
             for place in Keeper::PLACES {
                 let Some(kept) = self.backing.keeper.record(frame, place, machine) else { continue };
                 slots += u32::from(self.find_slot(&kept, machine)?);
@@ -282,64 +191,45 @@ impl Pager {
     fn mark_trees<M: Memory + Kernel>(&mut self, marks: &Marks, machine: &mut M) -> Result<bool, Broken> {
         let Self { vms, backing, .. } = self;
         let mut shared = false;
-        for (vm, of_vm) in vms.iter_mut().zip(&mut backing.vms) {
+        for (vm, of_vm) in vms.iter_mut().zip(&mut backing.vms).filter(|(vm, _)| vm.slots.count() != 0) {
             for slot in vm.slots.iter_mut() {
-                let logs = slot.flags().contains(SlotFlags::LOG_DIRTY_PAGES);
-                slot.tree.walk(logs, machine, &mut |machine, held| match held {
-                    Held::Node(frame) => marks.mark_once(frame, machine),
-                    Held::Own(first, count) => {
-                        (first..first + count).try_for_each(|frame| marks.mark_once(frame, machine))
-                    }
+                let (pages, logs) = (slot.pages(), slot.flags().contains(SlotFlags::LOG_DIRTY_PAGES));
+                slot.tree.walk(pages, logs, machine, &mut |machine, held| match held {
+                    Held::Node(frame) => marks.mark_once(frame, 1, machine),
+                    Held::Own(first, count) => marks.mark_once(first, count, machine),
                     Held::Shared(frame) => {
                         shared = true;
                         marks.mark(frame, machine);
-                        if frame < marks.total { Ok(()) } else { Err(Broken::Frame(frame)) }
+                        if marks.has(frame) { Ok(()) } else { Err(Broken::Frame(frame)) }
                     }
                     Held::Packed(place) => of_vm.zstore.adopt(place, marks, machine).map_err(|_| Broken::Stored(place)),
                 })?;
             }
+            of_vm.zstore.settle(machine);
         }
         Ok(shared)
     }
 
-    /// What is mapped in a guest is some page's.
-    fn look_for_strays<M: Memory + Kernel>(&self, marks: &Marks, machine: &mut M) -> Result<(), Broken> {
-        let end = self.first_pfn + u64::from(marks.total);
-        let mut pfn = self.first_pfn;
-        while pfn < end
-            && let Some(run) = machine.owned(pfn).filter(|run| run.first < end)
-        {
-            pfn = run.first + run.count;
-            let first = (run.first - self.first_pfn) as u32;
-            let free = marks.next(first, false, machine);
-            if run.mapped && u64::from(free) < pfn - self.first_pfn {
-                return Err(Broken::Mapped(self.first_pfn + u64::from(free)));
-            }
+    /// Asks the kernel about every frame, and fills the pools. Says how many frames are the pager's.
+    fn ask_whose<M: Memory + Kernel>(&mut self, marks: &Marks, machine: &mut M) -> Result<u64, Broken> {
+        let (mut begin, mut all) = (0, 0);
+        for vm in self.vms.iter_mut().filter(|vm| vm.pool.total() != 0) {
+            let frames = begin..begin + vm.pool.total();
+            begin = frames.end;
+            let owned = ask_about(frames, self.first_pfn, &mut vm.pool, marks, machine)?;
+            vm.pool.has_donated(u64::from(vm.pool.total() - owned));
+            all += u64::from(owned);
         }
-        Ok(())
-    }
-
-    /// What nobody has is the pool's.
-    fn fill_pool<M: Memory + Kernel>(&mut self, marks: &Marks, machine: &mut M) {
-        let mut begin = 0;
-        for vm in &mut self.vms {
-            let end = begin + vm.pool.total();
-            let mut first = marks.next(begin, false, machine);
-            while first < end {
-                let behind = marks.next(first, true, machine).min(end);
-                vm.pool.give_run(first..behind, machine);
-                first = marks.next(behind, false, machine);
-            }
-            begin = end;
-        }
+        Ok(all)
     }
 
     /// Counts the pages that share frames.
     fn count_shares<M: Memory + Kernel>(&mut self, machine: &mut M) -> Result<(), Broken> {
         let Self { vms, backing, .. } = self;
-        for VmMemory { pool, slots, .. } in vms.iter_mut() {
+        for VmMemory { pool, slots, .. } in vms.iter_mut().filter(|vm| vm.slots.count() != 0) {
             for slot in slots.iter_mut() {
-                slot.tree.walk(false, machine, &mut |machine, held| match held {
+                let pages = slot.pages();
+                slot.tree.walk(pages, false, machine, &mut |machine, held| match held {
                     Held::Shared(frame) => Ok(backing.shares.join(frame, pool, machine)?),
                     Held::Node(_) | Held::Own(..) | Held::Packed(_) => Ok::<(), Broken>(()),
                 })?;
@@ -356,7 +246,7 @@ impl Pager {
         {
             *policy = last;
         }
-        for (number, vm) in vms.iter_mut().enumerate() {
+        for (number, vm) in vms.iter_mut().enumerate().filter(|(_, vm)| vm.pool.total() != 0) {
             for (register, value) in backing.keeper.memory_types(number, machine) {
                 // There is such a register.
                 let _ = vm.mtrrs.write(register, value);
@@ -383,6 +273,45 @@ impl Pager {
             }
         }
     }
+}
+
+/// Asks the kernel about the frames of a VM: what somebody has must be the pager's, what is mapped must be somebody's, and what
+/// nobody has is the pool's. Says how many are the pager's.
+fn ask_about<M: Memory + Kernel>(
+    frames: Range<u32>,
+    first_pfn: u64,
+    pool: &mut Pool,
+    marks: &Marks,
+    machine: &mut M,
+) -> Result<u32, Broken> {
+    // At most the end.
+    let place = |pfn: u64| pfn.saturating_sub(first_pfn).min(u64::from(frames.end)) as u32;
+    let (mut next, mut owned, mut free) = (frames.start, 0, frames.start..frames.start);
+    // Behind the last frame the kernel would look through all that are not the pager's.
+    while next < frames.end {
+        let found = machine.owned(first_pfn + u64::from(next));
+        let run = found.map_or(frames.end..frames.end, |run| place(run.first)..place(run.first + run.count));
+        if let Some(frame) = marks.first_marked(next..run.start, machine) {
+            return Err(Broken::Frame(frame));
+        }
+        owned += run.len() as u32;
+        next = run.end;
+        let mut rest = run;
+        while let Some(nobodys) = marks.next_free(rest.clone(), machine) {
+            if found.is_some_and(|run| run.mapped) {
+                return Err(Broken::Mapped(first_pfn + u64::from(nobodys.start)));
+            }
+            rest.start = nobodys.end;
+            if nobodys.start == free.end {
+                // The kernel does not tell all of a long run at once.
+                free.end = nobodys.end;
+            } else {
+                pool.give_run(replace(&mut free, nobodys), machine);
+            }
+        }
+    }
+    pool.give_run(free, machine);
+    Ok(owned)
 }
 
 #[cfg(test)]

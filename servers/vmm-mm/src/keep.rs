@@ -250,6 +250,10 @@ impl Keeper {
     #[must_use]
     pub fn record(&mut self, frame: u32, place: usize, memory: &impl Memory) -> Option<Kept> {
         let at = place * RECORD;
+        // A checksum is never 0.
+        if memory.word(frame, at) == 0 {
+            return None;
+        }
         let words: [u32; 12] = core::array::from_fn(|n| memory.word(frame, at + 1 + n));
         if memory.word(frame, at) != sum(words.into_iter()) {
             return None;

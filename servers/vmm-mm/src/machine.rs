@@ -33,6 +33,16 @@ pub trait Memory {
             self.set_word(frame, index + n, value + n as u32);
         }
     }
+    /// How many words from `index` on are all 0, of at most `most`. They lie in the frame.
+    #[inline(always)]
+    fn zeros(&self, frame: u32, index: usize, most: usize) -> usize {
+        (index..index + most).take_while(|index| self.word(frame, *index) == 0).count()
+    }
+    /// How many words from `index` on are `value` and the numbers behind it, of at most `most`. They lie in the frame.
+    #[inline(always)]
+    fn row(&self, frame: u32, index: usize, most: usize, value: u32) -> usize {
+        (0..most).take_while(|n| self.word(frame, index + n) == value.wrapping_add(*n as u32)).count()
+    }
     /// Few zeroed frames are left: [`crate::pool::Pool::zero_ahead`] shall be called as soon as there is time. Where nobody
     /// has time, frames are zeroed when they are needed.
     fn ask_for_time(&mut self) {}
@@ -56,6 +66,11 @@ pub trait Memory {
     /// Fills the frame with a word of 8 bytes.
     fn fill(&mut self, frame: u32, value: u64) {
         (0..WORDS / 2).for_each(|index| self.set_pair(frame, index, value));
+    }
+    /// Two words at once: `index` (below half of [`WORDS`]) counts pairs.
+    #[inline(always)]
+    fn pair(&self, frame: u32, index: usize) -> u64 {
+        u64::from(self.word(frame, index * 2)) | u64::from(self.word(frame, index * 2 + 1)) << 32
     }
     /// Writes two words at once: `index` (below half of [`WORDS`]) counts pairs.
     #[inline(always)]

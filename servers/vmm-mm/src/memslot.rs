@@ -206,6 +206,12 @@ impl MemSlots {
         self.limit = 1 << guest_physical_bits.clamp(12, 52).saturating_sub(12);
     }
 
+    /// Whether there can be slots: [`Self::open`] was called.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.limit != 0
+    }
+
     /// Advances with every change of a slot.
     #[must_use]
     pub const fn generation(&self) -> u64 {

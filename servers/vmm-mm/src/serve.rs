@@ -106,7 +106,7 @@ impl Pager {
         policy: Chosen,
         memory: &mut impl Memory,
     ) {
-        self.prepare(first_pfn, guest_physical_bits, policy);
+        self.prepare(first_pfn, shares, guest_physical_bits, policy);
         self.take_over(shares, memory);
     }
 
@@ -120,7 +120,7 @@ impl Pager {
         if !way.is_had(cpu.abilities) {
             return Err(way);
         }
-        for vm in &mut self.vms {
+        for vm in self.vms.iter_mut().filter(|vm| vm.slots.is_open()) {
             (vm.watch.cpu, vm.watch.way) = (cpu, way);
         }
         Ok(())

@@ -20,10 +20,11 @@ pub fn main(task: Task) -> ! {
     if task.info.incarnation == 0 {
         log::info!("{} frames from pfn {:#x}, policy {}", task.info.frames, task.info.first_pfn, policy.name());
     }
-    pager.prepare(task.info.first_pfn, task.info.guest_physical_bits, policy);
+    let shares = task::frames(&task);
+    pager.prepare(task.info.first_pfn, &shares, task.info.guest_physical_bits, policy);
     equip(&mut pager, &task, &mut machine);
     images(&mut pager, &task);
-    task::begin(&mut pager, &task, &mut machine);
+    task::begin(&mut pager, (&task.info, &shares), &mut machine);
     pager.wake(&mut machine);
     match task.entry().option("measure") {
         None | Some("off") => task::serve(&mut pager, &mut machine, |_, _, _| None),

@@ -37,7 +37,8 @@ impl Pager {
         if shares.iter().sum::<u64>() > u64::from(MAX_FRAMES) {
             return Err(Broken::Head);
         }
-        for (number, (vm, share)) in self.vms.iter_mut().zip(shares).enumerate() {
+        for (number, (vm, share)) in self.vms.iter_mut().zip(shares).enumerate().filter(|(_, (_, share))| **share != 0)
+        {
             // No share is larger than all frames.
             vm.pool.reopen(self.first_pfn, place, *share as u32);
             let (begin, end) = (self.first_pfn + u64::from(place), self.first_pfn + u64::from(place) + share);
@@ -57,7 +58,7 @@ impl Pager {
             }
             vm.pool.has_donated(share - owned);
             vm.watch.mmio = Generation::of(incarnation);
-            if *share != 0 && vm.watch.cpu.abilities.contains(Abilities::LOG) {
+            if vm.watch.cpu.abilities.contains(Abilities::LOG) {
                 // Whoever logs wants it anew.
                 let _ = machine.set_log(number, LogSwitch::Off);
             }

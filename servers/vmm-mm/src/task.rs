@@ -12,7 +12,7 @@ use heapless::Vec;
 use ipc_proto::call::{End, notice};
 use ipc_proto::exit::{ExitMessage, Resume, ResumeFlags};
 use ipc_proto::grant::{ClaimedGrant, Gfn, Grant, Rights};
-use ipc_proto::layout::HANDED_OVER;
+use ipc_proto::layout::{BootInfo, HANDED_OVER};
 use ipc_proto::manifest::{MAX_MODULES, MAX_VMS};
 use ipc_proto::memop::{Harvest, MemOp};
 use ipc_proto::refused::Refused;
@@ -68,24 +68,23 @@ impl Machine {
 ///
 /// # Panics
 /// When what the incarnation before has left makes no sense.
-pub fn begin(pager: &mut Pager, task: &Task, machine: &mut Machine) {
-    let info = &task.info;
+pub fn begin(pager: &mut Pager, (info, shares): (&BootInfo, &Shares), machine: &mut Machine) {
     if info.kept == 0 {
-        pager.take_over(&frames(task), machine);
+        pager.take_over(shares, machine);
         if pager.keep_on(machine).is_err() {
             log::warn!("too few frames: after a death nothing of this would be known");
         }
         return;
     }
     if info.kept == HANDED_OVER {
-        match pager.take_up(&frames(task), info.incarnation, machine) {
+        match pager.take_up(shares, info.incarnation, machine) {
             Ok(mapped) => log::debug!("incarnation {}: {mapped} frames are mapped", info.incarnation),
             Err(broken) => panic!("what the incarnation before has handed over cannot be: {broken:x?}"),
         }
         return;
     }
     let began = rt::tsc();
-    match pager.adopt((info.kept, &frames(task)), info.incarnation, machine) {
+    match pager.adopt((info.kept, shares), info.incarnation, machine) {
         Ok(adopted) => log::debug!("incarnation {}: {adopted}, {} ticks", info.incarnation, rt::tsc() - began),
         Err(Broken::Head) => {
             log::debug!("what the incarnation before has kept is of another kind");
@@ -227,6 +226,16 @@ impl Memory for Machine {
         rt::frame(self.first_pfn + u64::from(frame)).set_row(index, count, value);
     }
 
+    #[inline(always)]
+    fn zeros(&self, frame: u32, index: usize, most: usize) -> usize {
+        rt::frame(self.first_pfn + u64::from(frame)).zeros(index, most)
+    }
+
+    #[inline(always)]
+    fn row(&self, frame: u32, index: usize, most: usize, value: u32) -> usize {
+        rt::frame(self.first_pfn + u64::from(frame)).row(index, most, value)
+    }
+
     fn ask_for_time(&mut self) {
         if let Some(tsc) = self.alarm.ask_for_time(rt::tsc()) {
             rt::timer(tsc);
@@ -247,6 +256,11 @@ impl Memory for Machine {
 
     fn fill(&mut self, frame: u32, value: u64) {
         rt::frame(self.first_pfn + u64::from(frame)).fill(value);
+    }
+
+    #[inline(always)]
+    fn pair(&self, frame: u32, index: usize) -> u64 {
+        rt::frame(self.first_pfn + u64::from(frame)).pair(index)
     }
 
     #[inline(always)]

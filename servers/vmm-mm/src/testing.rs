@@ -109,6 +109,8 @@ pub(crate) struct FakeMachine {
     pub each_look: u64,
     /// Frames that the pager has, without those that were given away.
     pub owned: BTreeSet<u64>,
+    /// So many of them are told at once.
+    pub tells: usize,
     /// What the pager has kept; 0 for nothing.
     pub kept: u64,
     /// After so many writes and operations more the pager dies.
@@ -156,6 +158,7 @@ impl Default for FakeMachine {
             tsc: 0,
             each_look: 0,
             owned: BTreeSet::new(),
+            tells: usize::MAX,
             kept: 0,
             dies_after: None,
         }

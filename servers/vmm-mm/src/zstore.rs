@@ -157,7 +157,7 @@ impl Zstore {
     /// # Errors
     /// [`Damaged`] when that is no chain of units, or one that another page has too.
     pub(crate) fn adopt(&mut self, place: u32, marks: &Marks, memory: &mut impl Memory) -> Result<(), Damaged> {
-        let mut next = place + 1;
+        let (mut next, mut last) = (place + 1, None);
         for _ in 0..=MOST / PAYLOAD + 1 {
             let Some(unit) = next.checked_sub(1) else {
                 let (frame, word) = self::place(place);
@@ -166,23 +166,33 @@ impl Zstore {
                 return Ok(());
             };
             let (frame, word) = self::place(unit);
-            if frame > LAST_FRAME || unit.is_multiple_of(UNITS) {
-                return Err(Damaged);
-            }
-            if !marks.mark(frame, memory) {
-                memory.set_word(frame, head::MAGIC, MAGIC);
-                memory.set_word(frame, head::FREE, ALL_FREE);
-                self.frames += 1;
-                self.link(frame, memory);
+            // Most of a page is in one frame.
+            if last != Some(frame) {
+                self.adopt_frame(frame, marks, memory)?;
+                last = Some(frame);
             }
             let free = memory.word(frame, head::FREE);
-            if memory.word(frame, head::MAGIC) != MAGIC || free >> (unit % UNITS) & 1 == 0 {
+            if free >> (unit % UNITS) & 1 == 0 {
                 return Err(Damaged);
             }
             memory.set_word(frame, head::FREE, free & !(1 << (unit % UNITS)));
             next = memory.word(frame, word);
         }
         Err(Damaged)
+    }
+
+    /// A page has units in the frame: it is the store's, or becomes so.
+    fn adopt_frame(&mut self, frame: u32, marks: &Marks, memory: &mut impl Memory) -> Result<(), Damaged> {
+        if frame > LAST_FRAME || !marks.has(frame) {
+            return Err(Damaged);
+        }
+        if !marks.mark(frame, memory) {
+            memory.set_word(frame, head::MAGIC, MAGIC);
+            memory.set_word(frame, head::FREE, ALL_FREE);
+            self.frames += 1;
+            self.link(frame, memory);
+        }
+        if memory.word(frame, head::MAGIC) == MAGIC { Ok(()) } else { Err(Damaged) }
     }
 
     /// Every page is adopted: frames without a free unit leave the list of those that have some.

@@ -55,7 +55,7 @@ pub fn serve(flaw: Option<Flaw>) -> anyhow::Result<()> {
     let mut pager = Box::new(Pager::empty());
     let shares = shares(&manifest.vms, &task.options, &info.vms, info.frames);
     let shares = shares.map_err(|wrong| anyhow::anyhow!("the frames cannot be shared out: {wrong:?}"))?;
-    pager.prepare(info.first_pfn, info.guest_physical_bits, policy);
+    pager.prepare(info.first_pfn, &shares, info.guest_physical_bits, policy);
     equip(&mut pager, &info, task, &mut machine)?;
     if info.kept == HANDED_OVER && flaw != Some(Flaw::ForgetsWhatIsMapped) {
         let begun = pager.take_up(&shares, info.incarnation, &mut machine);

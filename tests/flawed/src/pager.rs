@@ -20,8 +20,9 @@ pub fn main(task: Task) -> ! {
     let mut machine = Machine::of(&task);
     let mut pager = PAGER.lock();
     let policy = Chosen::by_name(task.entry().option("policy").unwrap_or("demand")).expect("vmm-mm has it");
-    pager.prepare(task.info.first_pfn, task.info.guest_physical_bits, policy);
-    task::begin(&mut pager, &task, &mut machine);
+    let shares = task::frames(&task);
+    pager.prepare(task.info.first_pfn, &shares, task.info.guest_physical_bits, policy);
+    task::begin(&mut pager, (&task.info, &shares), &mut machine);
     pager.wake(&mut machine);
     let (incarnation, kept) = (task.info.incarnation, task.info.kept);
     match flaw {

@@ -5,6 +5,7 @@ use super::*;
 use crate::backing::guest::{Fill, Guest};
 use crate::policy::Chosen;
 use crate::shares::whole;
+use crate::store::Content;
 use crate::testing::{Death, FIRST_PFN, FakeMachine, slot};
 use ipc_proto::grant::{Gfn, Rights};
 use ipc_proto::lifecycle::{Features, Hello};
@@ -45,7 +46,7 @@ impl Mortal {
         let mut machine = FakeMachine::default();
         machine.tsc = 1;
         machine.owned = (FIRST_PFN..FIRST_PFN + frames).collect();
-        let mut pager = Self::prepared(policy, &machine);
+        let mut pager = Self::prepared(policy, frames, &machine);
         pager.take_over(&whole(frames), &mut machine);
         pager.keep_on(&mut machine).expect("there are frames enough");
         let hello = SlotRequest::Hello(Hello { version: PROTOCOL, features: Features::empty() });
@@ -55,9 +56,9 @@ impl Mortal {
         Self { guest, policy, frames, deaths: 0, unread: Vec::new() }
     }
 
-    fn prepared(policy: &str, machine: &FakeMachine) -> Box<Pager> {
+    fn prepared(policy: &str, frames: u64, machine: &FakeMachine) -> Box<Pager> {
         let mut pager = Box::new(Pager::empty());
-        pager.prepare(FIRST_PFN, 40, Chosen::by_name(policy).expect("there is such a policy"));
+        pager.prepare(FIRST_PFN, &whole(frames), 40, Chosen::by_name(policy).expect("there is such a policy"));
         let cpu = crate::machine::Cpu { abilities: machine.abilities, largest: machine.largest };
         pager.equip(cpu, None).expect("any CPU will do");
         pager
@@ -71,7 +72,7 @@ impl Mortal {
         machine.dies_after = None;
         machine.wake = None;
         machine.ready.clear();
-        self.guest.pager = Self::prepared(self.policy, machine);
+        self.guest.pager = Self::prepared(self.policy, self.frames, machine);
         let adopted = self.guest.pager.adopt((machine.kept, &whole(self.frames)), self.deaths, machine);
         let adopted = adopted.unwrap_or_else(|broken| panic!("after death {}: {broken:x?}", self.deaths));
         assert_eq!(adopted.used + adopted.free + adopted.given, self.frames);
@@ -265,30 +266,108 @@ fn what_was_set_outlives_the_pager() {
     }
 }
 
+/// What comes of an adoption of 100 frames by what was kept there.
+fn adopted(mortal: &mut Mortal, kept: u64) -> Result<Adopted, Broken> {
+    let mut pager = Mortal::prepared(mortal.policy, 100, &mortal.guest.machine);
+    pager.adopt((kept, &whole(100)), 1, &mut mortal.guest.machine)
+}
+
+/// Pages 3 to 6 of a slot of 16 have been written; their frames lie in a row from the one that is told.
+fn with_a_row() -> (Mortal, u32) {
+    let mut mortal = Mortal::new("demand", 100);
+    mortal.step(Step::Create(1, 0, 16, PLAIN));
+    (3..7).for_each(|gfn| mortal.step(Step::Write(gfn, Fill::Easy(gfn as u32))));
+    let slot = mortal.guest.pager.vms[0].slots.lookup(Space::Normal, Gfn(3)).expect("the slot");
+    let frame = slot.tree.page(3, &mortal.guest.machine).frame().expect("it was written");
+    (mortal, frame)
+}
+
 /// What cannot be right is not gone on with.
 #[test]
 fn what_makes_no_sense_is_refused() {
-    let mut mortal = Mortal::new("demand", 100);
-    mortal.step(Step::Create(1, 0, 16, PLAIN));
-    mortal.step(Step::Write(3, Fill::Easy(3)));
-    let adopt = |mortal: &mut Mortal, kept: u64| {
-        let mut pager = Mortal::prepared("demand", &mortal.guest.machine);
-        pager.adopt((kept, &whole(100)), 1, &mut mortal.guest.machine)
-    };
+    let (mut mortal, frame) = with_a_row();
     let kept = mortal.guest.machine.kept;
-    assert_eq!(adopt(&mut mortal, kept + 1), Err(Broken::Head));
-    assert_eq!(adopt(&mut mortal, FIRST_PFN + 100), Err(Broken::Head));
-    assert!(adopt(&mut mortal, kept).is_ok());
-    // Two pages with one frame.
-    let slot = mortal.guest.pager.vms[0].slots.lookup(Space::Normal, Gfn(3)).expect("the slot");
-    let frame = slot.tree.page(3, &mortal.guest.machine).frame().expect("it was written");
-    slot.tree.set(4, crate::store::Content::Own(frame), &mut mortal.guest.machine);
-    assert_eq!(adopt(&mut mortal, kept), Err(Broken::Frame(frame)));
-    let slot = mortal.guest.pager.vms[0].slots.lookup(Space::Normal, Gfn(3)).expect("the slot");
-    slot.tree.set(4, crate::store::Content::Nothing, &mut mortal.guest.machine);
-    assert!(adopt(&mut mortal, kept).is_ok());
-    // A page that is mapped and in no tree.
-    let slot = mortal.guest.pager.vms[0].slots.lookup(Space::Normal, Gfn(3)).expect("the slot");
-    slot.tree.set(3, crate::store::Content::Nothing, &mut mortal.guest.machine);
-    assert!(matches!(adopt(&mut mortal, kept), Err(Broken::Mapped(_))));
+    assert_eq!(adopted(&mut mortal, kept + 1), Err(Broken::Head));
+    assert_eq!(adopted(&mut mortal, FIRST_PFN + 100), Err(Broken::Head));
+    let pages = [
+        // A frame that a page before has, or one behind it, or the pager itself; one that there is not.
+        (9, Content::Own(frame + 1), Broken::Frame(frame + 1)),
+        (2, Content::Own(frame + 2), Broken::Frame(frame + 2)),
+        (9, Content::Own((kept - FIRST_PFN) as u32), Broken::Frame((kept - FIRST_PFN) as u32)),
+        (9, Content::Own(100), Broken::Frame(100)),
+        (9, Content::Shared(100), Broken::Frame(100)),
+        // A unit of no frame of the store, the head of one, and one of a frame that there is not.
+        (9, Content::Packed(frame * 32 + 5), Broken::Stored(frame * 32 + 5)),
+        (9, Content::Packed(90 * 32), Broken::Stored(90 * 32)),
+        (9, Content::Packed(100 * 32 + 1), Broken::Stored(100 * 32 + 1)),
+        // Mapped, and in no tree: at the beginning of a row, and in it.
+        (3, Content::Nothing, Broken::Mapped(FIRST_PFN + u64::from(frame))),
+        (5, Content::Nothing, Broken::Mapped(FIRST_PFN + u64::from(frame) + 2)),
+    ];
+    for (page, content, broken) in pages {
+        let Guest { pager, machine, .. } = &mut mortal.guest;
+        let tree = &mut pager.vms[0].slots.lookup(Space::Normal, Gfn(page)).expect("the slot").tree;
+        let before = tree.page(page, machine).content();
+        tree.set(page, content, machine);
+        assert_eq!(adopted(&mut mortal, kept), Err(broken), "page {page}: {content:?}");
+        let Guest { pager, machine, .. } = &mut mortal.guest;
+        let tree = &mut pager.vms[0].slots.lookup(Space::Normal, Gfn(page)).expect("the slot").tree;
+        tree.set(page, before, machine);
+        assert!(adopted(&mut mortal, kept).is_ok(), "page {page} is as it was");
+    }
+}
+
+/// A frame that somebody has is the pager's, whether it is a page's or a node of a tree.
+#[test]
+fn a_frame_that_is_not_the_pagers_is_refused() {
+    let (mut mortal, frame) = with_a_row();
+    let kept = mortal.guest.machine.kept;
+    let VmMemory { slots, pool, .. } = &mut mortal.guest.pager.vms[0];
+    let tree = &mut slots.lookup(Space::Normal, Gfn(3)).expect("the slot").tree;
+    let (root, _) = tree.plant(pool, &mut mortal.guest.machine).expect("it has been");
+    for lost in [frame, frame + 3, root - 1] {
+        mortal.guest.machine.owned.remove(&(FIRST_PFN + u64::from(lost)));
+        assert_eq!(adopted(&mut mortal, kept), Err(Broken::Frame(lost)));
+        mortal.guest.machine.owned.insert(FIRST_PFN + u64::from(lost));
+    }
+    // Nobody has this one: the kernel may.
+    mortal.guest.machine.owned.remove(&(FIRST_PFN + 60));
+    let adopted = adopted(&mut mortal, kept).expect("nobody has it");
+    assert_eq!((adopted.given, adopted.used + adopted.free), (1, 99));
+}
+
+/// A unit of the compressed store is one page's.
+#[test]
+fn a_compressed_page_that_two_pages_have_is_refused() {
+    let mut mortal = Mortal::new("clock", 20);
+    mortal.step(Step::Create(1, 0, 48, PLAIN));
+    (0..32).for_each(|gfn| mortal.step(Step::Write(gfn, Fill::Easy(gfn as u32))));
+    let Mortal { guest: Guest { pager, machine, .. }, .. } = &mut mortal;
+    let kept = machine.kept;
+    let tree = &mut pager.vms[0].slots.iter_mut().next().expect("the slot").tree;
+    let packed = tree.next(0, machine, |page| matches!(page.content(), Content::Packed(_)));
+    let (_, page) = packed.expect("there are more pages than frames");
+    let Content::Packed(place) = page.content() else { unreachable!() };
+    tree.open(40, &mut pager.vms[0].pool, machine).expect("the node is there");
+    let tree = &mut pager.vms[0].slots.iter_mut().next().expect("the slot").tree;
+    tree.set(40, page.content(), machine);
+    let mut next = Mortal::prepared("clock", 20, machine);
+    assert_eq!(next.adopt((kept, &whole(20)), 1, machine), Err(Broken::Stored(place)));
+}
+
+/// Free frames that lie in a row are one region, however many the kernel tells at once.
+#[test]
+fn free_frames_in_a_row_are_one_region() {
+    let mut machine = FakeMachine::default();
+    machine.owned = (FIRST_PFN..FIRST_PFN + 200).collect();
+    machine.tells = 7;
+    let mut pager = Mortal::prepared("demand", 200, &machine);
+    pager.take_over(&whole(200), &mut machine);
+    pager.keep_on(&mut machine).expect("there are frames enough");
+    let mut next = Mortal::prepared("demand", 200, &machine);
+    let kept = machine.kept;
+    let adopted = next.adopt((kept, &whole(200)), 1, &mut machine).expect("nothing is wrong");
+    let (first, count) = next.vms[0].pool.take_zeroed_run(1, &mut machine);
+    assert_eq!((first, count), (0, 1));
+    assert_eq!(next.vms[0].pool.take_row(150, &mut machine).map(|first| u64::from(first) + 150), Some(adopted.free));
 }

@@ -1,7 +1,8 @@
 use super::Way;
 use crate::machine::Cpu;
+use crate::policy::Chosen;
 use crate::serve::Pager;
-use crate::testing::{Asked, FakeMachine, READ, Seen, WRITE, access, by_policy};
+use crate::testing::{Asked, FIRST_PFN, FakeMachine, READ, Seen, WRITE, access, by_policy};
 use ipc_proto::fault::{ClaimedReply, Fault, FaultKind, Origin, Qualification};
 use ipc_proto::grant::{Gfn, Level, Rights};
 use ipc_proto::memop::{Abilities, HARVEST, Harvest};
@@ -107,9 +108,11 @@ fn the_best_way_that_the_cpu_has_is_taken_and_no_other_on_request() {
     assert_eq!(Way::best(bits), Way::DirtyBits);
     assert_eq!(Way::best(bits | Abilities::LOG), Way::Pml);
     let mut pager = Box::new(Pager::empty());
+    pager.prepare(FIRST_PFN, &[1, 0, 0, 0, 0, 0, 0, 1], 40, Chosen::by_name("demand").expect("there is such a policy"));
     let cpu = Cpu { abilities: bits, largest: Level::Large };
     assert_eq!(pager.equip(cpu, None), Ok(()));
     assert_eq!(pager.vms[7].watch.way, Way::DirtyBits);
+    assert_eq!(pager.vms[6].watch.cpu, Cpu::PLAIN, "of another pager's VM nothing is written");
     assert_eq!(pager.equip(cpu, Some(Way::Pml)), Err(Way::Pml));
     assert_eq!(pager.vms[0].watch.way, Way::DirtyBits, "as it was");
     assert_eq!(pager.equip(cpu, Some(Way::WriteProtect)), Ok(()));

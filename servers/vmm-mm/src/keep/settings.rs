@@ -55,20 +55,25 @@ impl Keeper {
         }
     }
 
-    /// The registers that the guest of the VM has written, and their values.
+    /// The registers of the VM that are not as after a reset, and their values.
     pub fn memory_types(&self, vm: usize, memory: &impl Memory) -> impl Iterator<Item = (u32, u64)> {
         let value = move |place: usize| {
             let at = 2 * (PAIRS + vm * REGISTERS.len() + place);
             let head = self.head.checked_sub(1)?;
             Some(u64::from(memory.word(head, at)) | u64::from(memory.word(head, at + 1)) << 32)
         };
-        REGISTERS.iter().enumerate().filter_map(move |(place, register)| Some((*register, value(place)?)))
+        REGISTERS
+            .iter()
+            .enumerate()
+            .filter_map(move |(place, register)| Some((*register, value(place).filter(|value| *value != 0)?)))
     }
 }
 
 /// The number of a copy that is whole.
 fn number_of(head: u32, copy: usize, memory: &impl Memory) -> Option<u32> {
-    let right = memory.word(head, copy) == sum((1..TEXT + 2).map(|place| memory.word(head, copy + place)));
+    // A checksum is never 0.
+    let there = memory.word(head, copy) != 0;
+    let right = there && memory.word(head, copy) == sum((1..TEXT + 2).map(|place| memory.word(head, copy + place)));
     right.then(|| memory.word(head, copy + 1))
 }
 

@@ -43,7 +43,7 @@ fn handed(guest: &mut Guest) -> Result<Vec<Slot>, SlotRefused> {
 fn begin(guest: &mut Guest, policy: &str, frames: u64, incarnation: u32) {
     assert_eq!(guest.machine.kept, HANDED_OVER);
     *guest.pager = Pager::empty();
-    guest.pager.prepare(FIRST_PFN, 40, Chosen::by_name(policy).expect("there is such a policy"));
+    guest.pager.prepare(FIRST_PFN, &whole(frames), 40, Chosen::by_name(policy).expect("there is such a policy"));
     let cpu = crate::machine::Cpu { abilities: guest.machine.abilities, largest: guest.machine.largest };
     guest.pager.equip(cpu, None).expect("any CPU will do");
     (guest.machine.wake, guest.machine.ready) = (None, Vec::new());

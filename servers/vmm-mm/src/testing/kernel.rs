@@ -270,7 +270,11 @@ impl Kernel for FakeMachine {
             })
             .collect();
         let alike = |pfn: &u64| self.owned.contains(pfn) && mapped.contains(pfn) == mapped.contains(&first);
-        Some(OwnedRun { first, count: (first..).take_while(alike).count() as u64, mapped: mapped.contains(&first) })
+        Some(OwnedRun {
+            first,
+            count: (first..).take_while(alike).take(self.tells).count() as u64,
+            mapped: mapped.contains(&first),
+        })
     }
 
     fn keep(&mut self, pfn: u64) {

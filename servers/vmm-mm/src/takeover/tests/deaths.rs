@@ -29,7 +29,7 @@ impl Swap {
         machine.owned = (FIRST_PFN..FIRST_PFN + frames).collect();
         machine.images = std::vec![std::vec![7; 5 * 4096]];
         let mut pager = std::boxed::Box::new(Pager::empty());
-        pager.prepare(FIRST_PFN, 40, Chosen::by_name(image).expect("there is such a policy"));
+        pager.prepare(FIRST_PFN, &whole(frames), 40, Chosen::by_name(image).expect("there is such a policy"));
         pager.take_over(&whole(frames), &mut machine);
         pager.keep_on(&mut machine).expect("there are frames enough");
         assert!(pager.set_image(SlotId(3), 0));
@@ -52,7 +52,12 @@ impl Swap {
             machine.drop_message();
             (machine.wake, machine.ready) = (None, Vec::new());
             *guest.pager = Pager::empty();
-            guest.pager.prepare(FIRST_PFN, 40, Chosen::by_name(image).expect("there is such a policy"));
+            guest.pager.prepare(
+                FIRST_PFN,
+                &whole(*frames),
+                40,
+                Chosen::by_name(image).expect("there is such a policy"),
+            );
             guest.pager.equip(crate::machine::Cpu { abilities: machine.abilities, largest: machine.largest }, None)?;
             assert!(guest.pager.set_image(SlotId(3), 0));
             let kept = machine.kept;
