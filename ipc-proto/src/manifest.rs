@@ -4,6 +4,8 @@
 //! as the module named [`MODULE`]; every task finds the same bytes mapped read-only at
 //! [`crate::layout::MANIFEST`].
 
+pub mod in_place;
+
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
@@ -30,31 +32,35 @@ pub const PRIORITIES: usize = 8;
 
 /// The name of a task, a VM, a boot module.
 pub type Name = String<32>;
+/// The value of an option.
+pub type Value = String<64>;
+/// A kernel's command line.
+pub type Line = String<256>;
 
-/// A whole system.
+/// A whole system. Its words are its own, or lie elsewhere: [`in_place`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
+pub struct Manifest<N = Name, V = Value, L = Line> {
     /// The protocol that packed it; the kernel refuses one it does not understand.
     pub version: crate::version::Version,
     /// The system's name, for people.
-    pub name: Name,
+    pub name: N,
     /// The most detailed level that kernel and servers print.
     pub log: LogLevel,
     /// Whether the kernel proves EPT ⇔ frame table before it powers off.
     pub check: bool,
     /// The tasks, in the order they are started.
-    pub tasks: Vec<Task, MAX_TASKS>,
+    pub tasks: Vec<Task<N, V>, MAX_TASKS>,
     /// The virtual machines.
-    pub vms: Vec<Vm, MAX_VMS>,
+    pub vms: Vec<Vm<N, L>, MAX_VMS>,
 }
 
 /// A user-mode program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Task {
+pub struct Task<N = Name, V = Value> {
     /// Its name.
-    pub name: Name,
+    pub name: N,
     /// The boot module that holds its ELF image.
-    pub image: Name,
+    pub image: N,
     /// Threads of a higher priority run first; vCPUs run at priority 0.
     pub priority: u8,
     /// Frames it owns from the start, in 4 KiB pages: one contiguous run.
@@ -64,11 +70,11 @@ pub struct Task {
     /// The I/O ports it may touch.
     pub ports: Vec<Ports, MAX_PORTS>,
     /// Boot modules that it sees read-only.
-    pub modules: Vec<Name, MAX_MODULES>,
+    pub modules: Vec<N, MAX_MODULES>,
     /// What the task itself reads: policy and its parameters, console settings.
-    pub options: Vec<Setting, MAX_OPTIONS>,
+    pub options: Vec<Setting<N, V>, MAX_OPTIONS>,
     /// Boot modules with other images that it can be started with in the place of `image`.
-    pub spares: Vec<Name, MAX_SPARES>,
+    pub spares: Vec<N, MAX_SPARES>,
     /// How long it may be busy with one message, in milliseconds; 0: as long as it likes.
     pub deadline_ms: u32,
     /// How often in a second it may stop by itself and be started again; 0: it stays stopped. For supervisors.
@@ -86,22 +92,22 @@ pub struct Ports {
 
 /// One `key = value` for a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Setting {
+pub struct Setting<N = Name, V = Value> {
     /// The key, as in the TOML file.
-    pub key: Name,
+    pub key: N,
     /// The value, as text.
-    pub value: String<64>,
+    pub value: V,
 }
 
 /// A virtual machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Vm {
+pub struct Vm<N = Name, L = Line> {
     /// Its name.
-    pub name: Name,
+    pub name: N,
     /// The task that serves its EPT violations. Without one the VM stops at its first fault.
-    pub pager: Option<Name>,
+    pub pager: Option<N>,
     /// The task that serves every other exit.
-    pub server: Name,
+    pub server: N,
     /// How many vCPUs.
     pub vcpus: u8,
     /// RAM, in 4 KiB pages.
@@ -109,22 +115,22 @@ pub struct Vm {
     /// Frames donated for its EPT and window tables before it starts, taken from the pager's share.
     pub tables: u16,
     /// What it runs.
-    pub guest: Guest,
+    pub guest: Guest<N, L>,
     /// The task that is asked its faults after the pager, and whose answers are only compared.
-    pub shadow: Option<Name>,
+    pub shadow: Option<N>,
 }
 
 /// What a VM runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Guest {
+pub struct Guest<N = Name, L = Line> {
     /// How it is started.
     pub protocol: BootProtocol,
     /// The boot module with the kernel.
-    pub kernel: Name,
+    pub kernel: N,
     /// Further boot modules: the initrd of Linux, the modules of a multiboot kernel.
-    pub modules: Vec<Name, MAX_MODULES>,
+    pub modules: Vec<N, MAX_MODULES>,
     /// The kernel's command line.
-    pub command_line: String<256>,
+    pub command_line: L,
 }
 
 /// How a guest kernel is started.
@@ -153,18 +159,18 @@ pub enum LogLevel {
     Trace,
 }
 
-impl Manifest {
+impl<N: AsRef<str>, V, L> Manifest<N, V, L> {
     /// The task of that name, and its place in [`Manifest::tasks`].
     #[must_use]
-    pub fn task(&self, name: &str) -> Option<(usize, &Task)> {
-        self.tasks.iter().enumerate().find(|(_, task)| task.name == name)
+    pub fn task(&self, name: &str) -> Option<(usize, &Task<N, V>)> {
+        self.tasks.iter().enumerate().find(|(_, task)| task.name.as_ref() == name)
     }
 }
 
-impl Task {
+impl<N: AsRef<str>, V: AsRef<str>> Task<N, V> {
     /// The value of the option `key`, if the manifest has it.
     #[must_use]
     pub fn option(&self, key: &str) -> Option<&str> {
-        self.options.iter().find(|setting| setting.key == key).map(|setting| setting.value.as_str())
+        self.options.iter().find(|setting| setting.key.as_ref() == key).map(|setting| setting.value.as_ref())
     }
 }

@@ -1,6 +1,6 @@
 //! Postcard bytes: how every message travels that is not hot.
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 /// Why bytes are not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,11 +21,19 @@ pub fn encode<T: Serialize>(message: &T, buffer: &mut [u8]) -> Result<usize, Wir
     postcard::to_slice(message, buffer).map(|used| used.len()).map_err(|_| WireError::TooLong)
 }
 
+/// Reads one message from the beginning of `bytes`, which it may refer to, and says what is behind it.
+///
+/// # Errors
+/// [`WireError::Malformed`].
+pub fn take<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), WireError> {
+    postcard::take_from_bytes(bytes).map_err(|_| WireError::Malformed)
+}
+
 /// Reads one message that fills `bytes` to the last.
 ///
 /// # Errors
 /// [`WireError::Malformed`], or [`WireError::Trailing`] when bytes are left over.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
-    let (message, rest) = postcard::take_from_bytes(bytes).map_err(|_| WireError::Malformed)?;
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
+    let (message, rest) = take(bytes)?;
     if rest.is_empty() { Ok(message) } else { Err(WireError::Trailing) }
 }

@@ -4,6 +4,7 @@ mod common;
 
 use heapless::{String, Vec};
 use ipc_proto::layout::{BootInfo, ModuleInfo};
+use ipc_proto::manifest::in_place;
 use ipc_proto::manifest::{BootProtocol, Guest, LogLevel, MAX_TASKS, Manifest, Name, Ports, Setting, Task, Vm};
 use ipc_proto::slot::{SlotReply, SlotRequest};
 use ipc_proto::version::{PROTOCOL, Version};
@@ -83,13 +84,33 @@ fn manifest() -> impl Strategy<Value = Manifest> {
     })
 }
 
+fn packed(message: &impl serde::Serialize) -> std::vec::Vec<u8> {
+    let mut buffer = std::vec![0; 65536];
+    let len = encode(message, &mut buffer).expect("it fits");
+    buffer.truncate(len);
+    buffer
+}
+
 #[test]
 fn a_manifest_comes_back() {
     let check = || {
         proptest!(ProptestConfig::with_cases(64), |(manifest in manifest())| {
             let mut buffer = std::vec![0; 65536];
             let len = encode(&manifest, &mut buffer).expect("it fits");
-            prop_assert_eq!(decode::<Manifest>(&buffer[..len]), Ok(manifest));
+            let bytes = &buffer[..len];
+            prop_assert_eq!(decode::<Manifest>(bytes), Ok(manifest.clone()));
+            // Read where it lies, as a whole and one by one, it is the same.
+            let again = decode::<in_place::Manifest<'_>>(bytes).map(|whole| packed(&whole));
+            prop_assert_eq!(again, Ok(bytes.to_vec()));
+            let (head, tasks) = in_place::open(bytes).expect("it is whole");
+            let Manifest { version, ref name, log, check, .. } = manifest;
+            prop_assert_eq!(head, in_place::Head { version, name, log, check });
+            let vms = tasks.clone().vms().expect("it is whole");
+            prop_assert!(tasks.map(|task| packed(&task)).eq(manifest.tasks.iter().map(packed)));
+            prop_assert!(vms.map(|vm| packed(&vm)).eq(manifest.vms.iter().map(packed)));
+            // What ends early has fewer entries.
+            let cut = in_place::open(&bytes[..len / 2]).and_then(|(_, tasks)| tasks.vms());
+            prop_assert!(cut.is_err() || cut.is_ok_and(|vms| vms.count() < manifest.vms.len()));
         });
     };
     // A manifest and its strategy are too much for the stack that a test has.

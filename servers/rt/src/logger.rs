@@ -12,7 +12,7 @@ static LOGGER: Logger = Logger;
 
 /// Lets `log` print from now on, as detailed as the manifest says.
 pub(crate) fn start(task: &Task) {
-    log::set_max_level(match task.manifest.log {
+    log::set_max_level(match task.log {
         LogLevel::Error => LevelFilter::Error,
         LogLevel::Warn => LevelFilter::Warn,
         LogLevel::Info => LevelFilter::Info,

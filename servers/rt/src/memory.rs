@@ -6,7 +6,7 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::{ptr, slice};
 use ipc_proto::layout::{self, BootInfo, ModuleInfo};
-use ipc_proto::manifest::{MAX_VCPUS, MAX_VMS, Manifest};
+use ipc_proto::manifest::{LogLevel, MAX_VCPUS, MAX_VMS, in_place};
 use ipc_proto::state::VcpuState;
 use ipc_proto::wire;
 
@@ -17,27 +17,60 @@ pub(crate) const PAGE: usize = 4096;
 pub struct Task {
     /// Addresses, frames, modules.
     pub info: BootInfo,
-    /// The whole system.
-    pub manifest: Manifest,
+    /// How much is printed.
+    pub(crate) log: LogLevel,
+    /// This task's entry.
+    entry: in_place::Task<'static>,
+    /// The tasks' entries.
+    tasks: in_place::Entries<'static, in_place::Task<'static>>,
+    /// The VMs' entries.
+    vms: in_place::Entries<'static, in_place::Vm<'static>>,
+    /// The bytes of the whole system.
+    manifest: &'static [u8],
 }
 
 impl Task {
     /// Reads boot information and manifest from where the kernel mapped them.
     pub(crate) fn read() -> Self {
         // SAFETY: the kernel maps one read-only page there for as long as the task lives.
-        let page = unsafe { slice::from_raw_parts(layout::BOOT_INFO as *const u8, 4096) };
+        let page = unsafe { slice::from_raw_parts(layout::BOOT_INFO as *const u8, PAGE) };
         let len = usize::from(u16::from_le_bytes([page[0], page[1]]));
         let info: BootInfo = wire::decode(&page[2..2 + len]).expect("boot information of this version");
         // SAFETY: the kernel maps that many bytes read-only there for as long as the task lives.
-        let bytes = unsafe { slice::from_raw_parts(layout::MANIFEST as *const u8, info.manifest_len as usize) };
-        let manifest = wire::decode(bytes).expect("a manifest of this version");
-        Self { info, manifest }
+        let manifest = unsafe { slice::from_raw_parts(layout::MANIFEST as *const u8, info.manifest_len as usize) };
+        let (head, tasks) = in_place::open(manifest).expect("a manifest of this version");
+        let mut behind = tasks.clone();
+        let entry = behind.nth(usize::from(info.task)).expect("an entry for each task");
+        let vms = behind.vms().expect("VMs behind the tasks");
+        Self { info, log: head.log, entry, tasks, vms, manifest }
     }
 
     /// This task's entry in the manifest.
     #[must_use]
-    pub fn entry(&self) -> &ipc_proto::manifest::Task {
-        &self.manifest.tasks[usize::from(self.info.task)]
+    pub const fn entry(&self) -> &in_place::Task<'static> {
+        &self.entry
+    }
+
+    /// The VMs' entries in the manifest.
+    #[must_use]
+    pub fn vms(&self) -> in_place::Entries<'static, in_place::Vm<'static>> {
+        self.vms.clone()
+    }
+
+    /// The entry of the task that pages VM `vm`.
+    #[must_use]
+    pub fn pager(&self, vm: usize) -> Option<in_place::Task<'static>> {
+        let name = self.vms().nth(vm)?.pager?;
+        self.tasks.clone().find(|task| task.name == name)
+    }
+
+    /// The whole system, for who needs all of it.
+    ///
+    /// # Panics
+    /// When it is of another version.
+    #[must_use]
+    pub fn manifest(&self) -> in_place::Manifest<'static> {
+        wire::decode(self.manifest).expect("a manifest of this version")
     }
 
     /// The bytes of the boot module `name`, if the manifest gave it to this task.

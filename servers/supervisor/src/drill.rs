@@ -1,7 +1,7 @@
 //! Kills at instants that nobody knows beforehand, for tests: the options `kill = TASK`, `kill.count`, `kill.seed`,
 //! `kill.within_us` (between two kills lies up to twice that) and `kill.after_ms` of the supervisor.
 
-use ipc_proto::manifest::Task;
+use ipc_proto::manifest::in_place::Task;
 
 /// What is left to be killed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Drill {
 
 impl Drill {
     /// What the options of the supervisor's entry ask for; `place` finds a task by name.
-    pub fn of(entry: &Task, tsc_hz: u64, now: u64, place: impl Fn(&str) -> Option<usize>) -> Option<Self> {
+    pub fn of(entry: &Task<'_>, tsc_hz: u64, now: u64, place: impl Fn(&str) -> Option<usize>) -> Option<Self> {
         let victim = place(entry.option("kill")?)?;
         let number = |key, usual| entry.option(key).and_then(|text| text.parse().ok()).unwrap_or(usual);
         let within = (number("kill.within_us", 1000) * (tsc_hz / 1_000_000)).max(1);

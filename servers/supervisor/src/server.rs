@@ -3,7 +3,8 @@
 use heapless::Vec;
 use ipc_proto::call::{Cause, Deed, End, notice};
 use ipc_proto::lifecycle::{Order, Supervised};
-use ipc_proto::manifest::{MAX_TASKS, Manifest};
+use ipc_proto::manifest::MAX_TASKS;
+use ipc_proto::manifest::in_place::Manifest;
 use ipc_proto::refused::Refused;
 use ipc_proto::wire;
 use rt::{Received, Task};
@@ -35,7 +36,7 @@ enum Fate {
 }
 
 struct Server {
-    manifest: Manifest,
+    manifest: Manifest<'static>,
     wards: Vec<Ward, MAX_TASKS>,
     drill: Option<Drill>,
     /// Prove the ledger after each restart.
@@ -46,16 +47,17 @@ struct Server {
 /// Where the server begins.
 pub fn main(task: Task) -> ! {
     let entry = task.entry();
-    let drill = Drill::of(entry, task.info.tsc_hz, rt::tsc(), |name| Some(task.manifest.task(name)?.0));
+    let manifest = task.manifest();
+    let drill = Drill::of(entry, task.info.tsc_hz, rt::tsc(), |name| Some(manifest.task(name)?.0));
     let check = entry.option("check") == Some("true");
     let ward = Ward { history: History::CLEAN, fate: Fate::Runs };
-    let wards = task.manifest.tasks.iter().map(|_| ward).collect();
-    let mut server = Server { wards, drill, check, tsc_hz: task.info.tsc_hz, manifest: task.manifest };
+    let wards = manifest.tasks.iter().map(|_| ward).collect();
+    let mut server = Server { wards, drill, check, tsc_hz: task.info.tsc_hz, manifest };
     server.serve()
 }
 
 /// What a task that has stopped has to do with VMs.
-fn serves(manifest: &Manifest, task: usize) -> bool {
+fn serves(manifest: &Manifest<'_>, task: usize) -> bool {
     manifest.vms.iter().any(|vm| vm.server == manifest.tasks[task].name)
 }
 
@@ -154,9 +156,9 @@ impl Server {
 
     /// A task stays stopped: VMs cannot go on that it pages.
     fn give_up(&mut self, task: usize) {
-        let name = self.manifest.tasks[task].name.clone();
+        let name = self.manifest.tasks[task].name;
         for vm in self.manifest.vms.iter().filter(|vm| vm.pager.as_ref() == Some(&name)) {
-            let Some((server, _)) = self.manifest.task(&vm.server) else { continue };
+            let Some((server, _)) = self.manifest.task(vm.server) else { continue };
             if self.wards[server].fate == Fate::Runs && rt::supervise(server, Deed::Stop, 0).is_ok() {
                 log::error!("VM {} is over: its pager is gone", vm.name);
                 self.wards[server].fate = Fate::Stopped;

@@ -32,13 +32,18 @@ pub const fn whole(frames: u64) -> Shares {
 ///
 /// # Errors
 /// [`Wrong`].
-pub fn shares<'a>(all: &[Vm], options: &'a [Setting], mine: &[u8], frames: u64) -> Result<Shares, Wrong<'a>> {
+pub fn shares<'a, N: AsRef<str>, V: AsRef<str>, L>(
+    all: &[Vm<N, L>],
+    options: &'a [Setting<N, V>],
+    mine: &[u8],
+    frames: u64,
+) -> Result<Shares, Wrong<'a>> {
     let mut given = [None; MAX_VMS];
     for option in options {
-        let Some(name) = option.key.strip_prefix(OPTION) else { continue };
-        let place = all.iter().position(|vm| vm.name == name);
+        let Some(name) = option.key.as_ref().strip_prefix(OPTION) else { continue };
+        let place = all.iter().position(|vm| vm.name.as_ref() == name);
         let place = place.filter(|place| mine.iter().any(|vm| usize::from(*vm) == *place));
-        let count: u64 = option.value.parse().map_err(|_| Wrong::NoNumber(&option.value))?;
+        let count: u64 = option.value.as_ref().parse().map_err(|_| Wrong::NoNumber(option.value.as_ref()))?;
         *place.and_then(|place| given.get_mut(place)).ok_or(Wrong::NoSuchVm(name))? = Some(count);
     }
     let told = given.iter().flatten().fold(0, |sum: u64, count| sum.saturating_add(*count));

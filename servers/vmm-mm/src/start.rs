@@ -20,7 +20,7 @@ pub fn main(task: Task) -> ! {
     if task.info.incarnation == 0 {
         log::info!("{} frames from pfn {:#x}, policy {}", task.info.frames, task.info.first_pfn, policy.name());
     }
-    let shares = task::frames(&task);
+    let shares = task::frames(&task, task.info.frames);
     pager.prepare(task.info.first_pfn, &shares, task.info.guest_physical_bits, policy);
     equip(&mut pager, &task, &mut machine);
     images(&mut pager, &task);
@@ -66,7 +66,7 @@ fn policy(task: &Task) -> Chosen {
     let mut policy = Chosen::by_name(name).unwrap_or_else(|| panic!("no policy {name}: there are {:?}", Chosen::NAMES));
     for option in &task.entry().options {
         if let Some(key) = option.key.strip_prefix("policy.")
-            && let Err(why) = policy.set(key, &option.value)
+            && let Err(why) = policy.set(key, option.value)
         {
             panic!("policy {name}, option {key} = {}: {why:?}", option.value);
         }

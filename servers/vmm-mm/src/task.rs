@@ -43,13 +43,14 @@ struct Ticks {
     whole: bool,
 }
 
-/// Which VM has how many of the task's frames.
+/// Which VM has how many of `frames` of the task's frames.
 ///
 /// # Panics
 /// When the options share out what there is not.
 #[must_use]
-pub fn frames(task: &Task) -> Shares {
-    let shared = shares(&task.manifest.vms, &task.entry().options, &task.info.vms, task.info.frames);
+pub fn frames(task: &Task, frames: u64) -> Shares {
+    let vms: Vec<_, MAX_VMS> = task.vms().collect();
+    let shared = shares(&vms, &task.entry().options, &task.info.vms, frames);
     shared.unwrap_or_else(|wrong| panic!("the frames cannot be shared out by the options: {wrong:?}"))
 }
 

@@ -20,7 +20,7 @@ pub fn main(task: Task) -> ! {
     let mut machine = Machine::of(&task);
     let mut pager = PAGER.lock();
     let policy = Chosen::by_name(task.entry().option("policy").unwrap_or("demand")).expect("vmm-mm has it");
-    let shares = task::frames(&task);
+    let shares = task::frames(&task, task.info.frames);
     pager.prepare(task.info.first_pfn, &shares, task.info.guest_physical_bits, policy);
     task::begin(&mut pager, (&task.info, &shares), &mut machine);
     pager.wake(&mut machine);

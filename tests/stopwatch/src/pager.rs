@@ -6,7 +6,6 @@ use ipc_proto::grant::{Gfn, Grant, Level, MemType, Pfn, Rights, SeenBy};
 use ipc_proto::memop::{Harvest, MemOp};
 use rt::{Received, Task};
 use vmm_mm::policy::Chosen;
-use vmm_mm::shares::shares;
 use vmm_mm::task::{self, Machine};
 
 /// A frame for each page of the ranges, and as many as may be needed for large pages to be aligned; kept from the library.
@@ -40,7 +39,7 @@ pub fn main(task: &Task) -> ! {
     let mut pager = PAGER.lock();
     let policy = Chosen::by_name("demand").expect("vmm-mm has it");
     let shared = task.info.frames - OWN;
-    let shares = shares(&task.manifest.vms, &[], &task.info.vms, shared).expect("no options, nothing wrong");
+    let shares = task::frames(task, shared);
     pager.open(task.info.first_pfn, &shares, task.info.guest_physical_bits, policy, &mut machine);
     let first_pfn = task.info.first_pfn + shared;
     let first_large = (first_pfn + ((plan::SMALL_END - plan::SINGLE) >> 12)).next_multiple_of(LARGE);

@@ -8,7 +8,6 @@ use ipc_proto::slot::{Slot, SlotFlags, SlotId, SlotReply, SlotRequest, Space};
 use rt::Task;
 use vmm_mm::policy::Chosen;
 use vmm_mm::serve::Pager;
-use vmm_mm::shares::shares;
 use vmm_mm::task::{self, Machine};
 
 /// Serves.
@@ -16,7 +15,7 @@ pub fn main(task: &Task) -> ! {
     let mut machine = Machine::of(task);
     let mut pager = PAGER.lock();
     let policy = Chosen::by_name("demand").expect("vmm-mm has it");
-    let shares = shares(&task.manifest.vms, &[], &task.info.vms, task.info.frames).expect("no options, nothing wrong");
+    let shares = task::frames(task, task.info.frames);
     pager.open(task.info.first_pfn, &shares, task.info.guest_physical_bits, policy, &mut machine);
     let wanted = task.entry().option("slots").and_then(|text| text.parse().ok()).expect("the option slots is a number");
     let mut made = false;

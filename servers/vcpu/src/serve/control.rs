@@ -33,7 +33,7 @@ pub struct Control {
 impl Control {
     /// The console, if the manifest gives this task the port and the VM has a pager.
     pub fn new(task: &Task, vm: u16) -> Option<Self> {
-        let entry = task.manifest.vms.get(usize::from(vm)).filter(|entry| entry.pager.is_some())?;
+        let entry = task.vms().nth(usize::from(vm)).filter(|entry| entry.pager.is_some())?;
         let mut line = Line::of(task)?;
         let map = RamMap::new(u64::from(entry.memory) << 12);
         say(&mut line, format_args!("{GREETING}"));

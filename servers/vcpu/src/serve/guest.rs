@@ -6,7 +6,8 @@ use super::window::Ram;
 use core::fmt;
 use heapless::Vec;
 use ipc_proto::layout::FLAT_GUEST;
-use ipc_proto::manifest::{BootProtocol, MAX_MODULES, Name, Vm};
+use ipc_proto::manifest::in_place::Vm;
+use ipc_proto::manifest::{BootProtocol, MAX_MODULES};
 use ipc_proto::slot::{SlotFlags, SlotRequest, Space};
 use ipc_proto::state::VcpuState;
 use rt::Task;
@@ -25,9 +26,9 @@ pub enum SetUpError {
     /// The pager does not do its part.
     Pager(PagerError),
     /// A boot module that the manifest does not give to this task.
-    NoModule(Name),
+    NoModule(&'static str),
     /// The guest of that module cannot be loaded.
-    Load(Name, LoadError),
+    Load(&'static str, LoadError),
 }
 
 impl fmt::Display for SetUpError {
@@ -49,14 +50,14 @@ impl From<PagerError> for SetUpError {
 
 /// Makes the machine, fills its memory and the state that vCPU 0 starts in.
 pub fn set_up(task: &Task, vm: u16, state: &mut VcpuState) -> Result<(Machine, Ram), SetUpError> {
-    let entry = task.manifest.vms.get(usize::from(vm)).ok_or(SetUpError::NoVm(vm))?;
+    let entry = task.vms().nth(usize::from(vm)).ok_or(SetUpError::NoVm(vm))?;
     let map = RamMap::new(u64::from(entry.memory) << 12);
     let mut ram = Ram::new(vm, map);
     if entry.vcpus > 1 {
         log::warn!("{} vCPUs in the manifest: one is started, there is no way to start others", entry.vcpus);
     }
     *state = if entry.pager.is_some() {
-        fill(task, entry, vm, &mut ram, map)?
+        fill(task, &entry, vm, &mut ram, map)?
     } else {
         log::warn!("no pager for this VM: no slots are made and nothing is loaded");
         start::long_mode(FLAT_GUEST)
@@ -72,31 +73,31 @@ pub fn set_up(task: &Task, vm: u16, state: &mut VcpuState) -> Result<(Machine, R
     Ok((Machine::new(&config, rt::tsc()), ram))
 }
 
-fn fill(task: &Task, entry: &Vm, vm: u16, ram: &mut Ram, map: RamMap) -> Result<VcpuState, SetUpError> {
+fn fill(task: &Task, entry: &Vm<'static>, vm: u16, ram: &mut Ram, map: RamMap) -> Result<VcpuState, SetUpError> {
     let pager = Pager::greet(vm)?;
     for slot in map.slots() {
         pager.request(&SlotRequest::Create(slot))?;
     }
     let state = load(task, entry, ram, map)?;
-    acpi::write(ram).map_err(|error| SetUpError::Load(entry.name.clone(), error.into()))?;
+    acpi::write(ram).map_err(|error| SetUpError::Load(entry.name, error.into()))?;
     ram.seal();
     pager.request(&SlotRequest::SetFlags(Space::Normal, BIOS_SLOT, SlotFlags::READONLY))?;
     Ok(state)
 }
 
-fn load(task: &Task, entry: &Vm, ram: &mut Ram, map: RamMap) -> Result<VcpuState, SetUpError> {
-    let bytes = |name: &Name| task.module(name).ok_or_else(|| SetUpError::NoModule(name.clone()));
+fn load(task: &Task, entry: &Vm<'static>, ram: &mut Ram, map: RamMap) -> Result<VcpuState, SetUpError> {
+    let bytes = |name| task.module(name).ok_or(SetUpError::NoModule(name));
     let guest = &entry.guest;
     let mut modules: Vec<(&str, &[u8]), MAX_MODULES> = Vec::new();
-    for name in &guest.modules {
+    for name in guest.modules.iter().copied() {
         // The manifest holds no more modules than this list does.
-        let _ = modules.push((name.as_str(), bytes(name)?));
+        let _ = modules.push((name, bytes(name)?));
     }
     let image = Image {
-        name: &guest.kernel,
-        kernel: bytes(&guest.kernel)?,
+        name: guest.kernel,
+        kernel: bytes(guest.kernel)?,
         modules: &modules,
-        command_line: &guest.command_line,
+        command_line: guest.command_line,
         ram: map,
     };
     let loaded = match guest.protocol {
@@ -104,5 +105,5 @@ fn load(task: &Task, entry: &Vm, ram: &mut Ram, map: RamMap) -> Result<VcpuState
         BootProtocol::Multiboot => multiboot::load(&image, ram),
         BootProtocol::Flat => flat::load(&image, ram),
     };
-    loaded.map_err(|error| SetUpError::Load(guest.kernel.clone(), error))
+    loaded.map_err(|error| SetUpError::Load(guest.kernel, error))
 }

@@ -48,12 +48,9 @@ impl fmt::Display for NotSupervised {
 impl Images {
     /// Those of the pager of VM `vm`.
     pub fn of(task: &Task, vm: u16) -> Self {
-        let pager = task.manifest.vms.get(usize::from(vm)).and_then(|vm| task.manifest.task(vm.pager.as_ref()?));
-        Self(
-            pager
-                .map(|(_, entry)| [&entry.image].into_iter().chain(&entry.spares).cloned().collect())
-                .unwrap_or_default(),
-        )
+        let pager = task.pager(usize::from(vm));
+        let names = pager.into_iter().flat_map(|pager| [pager.image].into_iter().chain(pager.spares));
+        Self(names.filter_map(|name| Name::try_from(name).ok()).collect())
     }
 
     fn names(&self) -> Named {

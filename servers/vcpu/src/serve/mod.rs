@@ -21,7 +21,6 @@ use ipc_proto::call::{End, notice};
 use ipc_proto::exit::{Exit, ExitMessage, Resume};
 use ipc_proto::grant::Gpa;
 use ipc_proto::layout::handle;
-use ipc_proto::manifest::Manifest;
 use ipc_proto::memop::MemOp;
 use ipc_proto::refused::Refused;
 use ipc_proto::slot::SlotRequest;
@@ -49,7 +48,7 @@ struct Server {
 
 /// Where the server begins.
 pub fn main(task: Task) -> ! {
-    let Some(vm) = served_vm(&task.info.vms, &task.manifest, usize::from(task.info.task)) else {
+    let Some(vm) = served_vm(&task) else {
         log::error!("the manifest gives this server no VM, or more than one");
         give_up(End::ServerFailed);
     };
@@ -71,10 +70,9 @@ pub fn main(task: Task) -> ! {
 }
 
 /// The one VM that names this task as its server.
-fn served_vm(vms: &[u8], manifest: &Manifest, task: usize) -> Option<u16> {
-    let name = &manifest.tasks.get(task)?.name;
-    let mut served =
-        vms.iter().filter(|vm| manifest.vms.get(usize::from(**vm)).is_some_and(|entry| entry.server == *name));
+fn served_vm(task: &Task) -> Option<u16> {
+    let serves = |vm: &&u8| task.vms().nth(usize::from(**vm)).is_some_and(|vm| vm.server == task.entry().name);
+    let mut served = task.info.vms.iter().filter(serves);
     match (served.next(), served.next()) {
         (Some(vm), None) => Some(u16::from(*vm)),
         _ => None,

@@ -129,8 +129,7 @@ impl Pager {
 
     /// Notes whether the pager of VM `vm` is started again when it has stopped: then it is waited for.
     pub fn is_revived(task: &Task, vm: usize) {
-        let pager = task.manifest.vms.get(vm).and_then(|vm| task.manifest.task(vm.pager.as_ref()?));
-        if pager.is_some_and(|(_, entry)| entry.restart != 0) {
+        if task.pager(vm).is_some_and(|pager| pager.restart != 0) {
             PATIENCE.store(task.info.tsc_hz.saturating_mul(PATIENCE_S), Relaxed);
         }
     }
