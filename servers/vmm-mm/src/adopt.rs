@@ -157,7 +157,10 @@ impl Pager {
             }
             last = Some(frame);
         }
-        for (number, vm) in self.vms.iter_mut().enumerate() {
+        for (number, vm) in self.vms.iter_mut().enumerate().filter(|(_, vm)| vm.pool.total() != 0) {
+            if vm.slots.count() != 0 {
+                vm.slots.restored();
+            }
             if self.backing.keeper.was_greeted(number, machine) {
                 vm.greeted = Greeted::Yes;
             }
@@ -181,8 +184,7 @@ impl Pager {
             vm.pool.unpromise(gone.promised);
             self.backing.keeper.remove(gone.cell, machine);
         }
-        vm.slots.create(&kept.slot).map_err(Broken::Slot)?;
-        vm.slots.slot_mut(space, kept.slot.id).map_err(Broken::Slot)?.restore(kept);
+        vm.slots.restore(kept).map_err(Broken::Slot)?;
         vm.pool.promise_again(kept.promised);
         Ok(before.is_none())
     }

@@ -147,10 +147,15 @@ impl Sorted {
 
     /// Puts a slot into its place.
     pub fn insert(&mut self, slot: MemSlot) -> Result<(), SlotRefused> {
-        let place = self.slots.partition_point(|other| other.base < slot.base);
-        self.slots.insert(place, slot).map_err(|_| SlotRefused::TooMany)?;
+        self.put(slot)?;
         self.renew();
         Ok(())
+    }
+
+    /// The same, and none is found until [`Self::renew`] is called.
+    pub fn put(&mut self, slot: MemSlot) -> Result<(), SlotRefused> {
+        let place = self.slots.partition_point(|other| other.base < slot.base);
+        self.slots.insert(place, slot).map_err(|_| SlotRefused::TooMany)
     }
 
     /// Takes the slot of that number out.
@@ -163,7 +168,7 @@ impl Sorted {
 
     /// Makes bases and index anew. Of the arrays, only what slots have or had is written: each page of them that a life of the
     /// pager has written is made anew at the start of the next, while the guest waits.
-    fn renew(&mut self) {
+    pub fn renew(&mut self) {
         self.last_hit = Hit::NONE;
         // There is one slot more, or less, than before.
         let bases = self.slots.iter().map(|slot| slot.base).chain([u64::MAX]);
