@@ -199,7 +199,10 @@ fn compressed_pages_outlive_the_pager_whatever_it_dies_over() {
 fn no_written_page_is_forgotten_whatever_the_pager_dies_over() {
     let mut steps = std::vec![Step::Create(1, 0, 64, SlotFlags::LOG_DIRTY_PAGES)];
     for round in 0..3 {
-        steps.extend((0..8).map(|n| Step::Write(n * 7 + round, Fill::Easy(n as u32))));
+        // Some in a row, others not.
+        steps.extend(
+            (0..8).map(|n| Step::Write(if n < 4 { n + 4 * round } else { n * 7 + round }, Fill::Easy(n as u32))),
+        );
         steps.push(Step::Dirty(1));
     }
     let deaths = dies_everywhere("demand", 100, 3, &steps);
