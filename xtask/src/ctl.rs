@@ -55,13 +55,18 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         return prompt::run(&mut asked, &run.name);
     }
     let mut worst = Status::Done;
-    for line in std::io::stdin().lock().lines() {
+    for line in lines(std::io::stdin().lock()) {
         let line = line?;
         if !line.trim().is_empty() && asked.print(line.trim())? != Status::Done {
             worst = Status::Error;
         }
     }
     Ok(worst)
+}
+
+/// The lines of an input. Bytes that are no text stay recognizable as such: a line that has them is refused like any other.
+fn lines(input: impl BufRead) -> impl Iterator<Item = std::io::Result<String>> {
+    input.split(b'\n').map(|line| Ok(String::from_utf8_lossy(&line?).into_owned()))
 }
 
 /// The run that is meant.
@@ -106,7 +111,7 @@ impl Asked {
     /// # Errors
     /// The system has ended.
     pub fn ask(&mut self, request: &str, mut show: impl FnMut(&str)) -> anyhow::Result<Result<(), String>> {
-        anyhow::ensure!(!request.contains(['\n', '\r']), "a request is one line");
+        anyhow::ensure!(!request.contains('\n'), "a request is one line");
         let ended = || format!("{} has ended", self.name);
         self.lines.get_mut().write_all(format!("{request}\n").as_bytes()).with_context(ended)?;
         loop {

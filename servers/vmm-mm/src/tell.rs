@@ -81,11 +81,14 @@ pub fn stats(
     }
 }
 
-/// The policy, and then every name there is.
+/// The policy, and then every name there is, with its options and what each may be.
 pub fn policies(policy: &Chosen, listener: &mut impl Listener) {
     listener.say(format_args!("{}", policy.name()));
-    for name in Chosen::NAMES {
-        listener.say(format_args!("can be {name}"));
+    for other in Chosen::NAMES.iter().filter_map(|name| Chosen::by_name(name)) {
+        listener.say(format_args!("can be {}", other.name()));
+        for (key, allowed) in other.options() {
+            listener.say(format_args!("  {key}=: {allowed}"));
+        }
     }
 }
 
@@ -107,8 +110,29 @@ pub fn slots(slots: &MemSlots, listener: &mut impl Listener) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Listener, One};
+    use super::{Listener, One, policies};
+    use crate::policy::Chosen;
     use ipc_proto::text::Text;
+
+    fn told(tell: impl Fn(&mut One)) -> impl Iterator<Item = Text> {
+        (0..).map_while(move |number| {
+            let mut one = One::line(number);
+            tell(&mut one);
+            one.kept()
+        })
+    }
+
+    #[test]
+    fn every_policy_is_told_with_what_its_options_may_be() {
+        let clock = Chosen::by_name("clock").expect("it exists");
+        let lines: std::vec::Vec<Text> = told(|one| policies(&clock, one)).collect();
+        let text = |place: usize| lines[place].as_str();
+        assert_eq!(text(0), "clock");
+        let around = lines.iter().position(|line| line.as_str() == "can be fault-around").expect("it is told");
+        assert_eq!(text(around + 1), "  window=: a whole number from 1 to 512");
+        let named = lines.iter().filter(|line| line.as_str().starts_with("can be ")).count();
+        assert_eq!(named, Chosen::NAMES.len());
+    }
 
     #[test]
     fn one_line_of_many_is_kept() {

@@ -63,8 +63,10 @@ impl<S: Timed> Link<S> {
     /// # Errors
     /// The other side is not ready, does not answer, or is gone; an answer that the protocol does not have.
     pub fn ask(&mut self, request: &str, mut show: impl FnMut(&str)) -> anyhow::Result<()> {
-        if request.len() > LONGEST || !request.is_ascii() {
-            bail!("a request is at most {LONGEST} ASCII characters");
+        let printed = |byte: &u8| (b' '..=b'~').contains(byte);
+        // The other side answers no empty line, and would take a carriage return for the end of one request of two.
+        if request.trim().is_empty() || request.len() > LONGEST || !request.as_bytes().iter().all(printed) {
+            bail!("a request is 1 to {LONGEST} printable ASCII characters; `help` lists what can be asked");
         }
         match self.state {
             State::Ready => {}
@@ -201,7 +203,18 @@ mod tests {
     fn what_is_no_answer_is_not_taken_for_one_and_the_line_is_not_used_again() {
         let (_, result) = asked("why 1", "", |_| "it was me\n".to_owned());
         assert!(result.expect_err("no answer").contains("earlier request"));
-        let (_, result) = asked(&"x".repeat(LONGEST + 1), "", |_| "ok\n".to_owned());
-        assert!(result.expect_err("too long").contains("at most"));
+    }
+
+    #[test]
+    fn what_can_be_no_request_is_refused_and_the_line_is_used_again() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        server(theirs, "", |_| "ok\n".to_owned());
+        let mut link = Link::new(ours);
+        let too_long = "x".repeat(LONGEST + 1);
+        for wrong in ["", " ", "stats\rkill", "stats\tnow", "\u{7f}", "\u{e9}", &too_long] {
+            let why = link.ask(wrong, |line| panic!("`{line}` answers {wrong:?}")).expect_err(wrong).to_string();
+            assert!(why.contains("1 to 120 printable ASCII characters"), "{wrong:?}: {why}");
+        }
+        link.ask("stats", |_| {}).expect("the line is as it was");
     }
 }

@@ -181,7 +181,7 @@ impl Commands {
                 self.policy = Some(text);
             }
             Err(why) => {
-                if matches!(why, PagerError::Refused(_, SlotRefused::UnknownPolicy)) {
+                if matches!(why, PagerError::Refused(_, SlotRefused::UnknownPolicy | SlotRefused::BadOption)) {
                     self.tell(Topic::Policy, line)?;
                 }
                 return Err(why.into());
