@@ -188,6 +188,8 @@ pub struct MemSlots {
     /// Blocks of plain slots in the normal space, each at the place that its number says. Forgotten with every change of
     /// a slot.
     hot: [Block; HOT],
+    /// Whether there is one.
+    warm: bool,
     /// One more than the last gfn that EPT can map.
     limit: u64,
     /// Advances with every change (KVM's memslot generation).
@@ -198,7 +200,7 @@ impl MemSlots {
     /// No slots, and no address that one could have.
     #[must_use]
     pub const fn empty() -> Self {
-        Self { spaces: [Sorted::EMPTY, Sorted::EMPTY], hot: [Block::NONE; HOT], limit: 0, generation: 0 }
+        Self { spaces: [Sorted::EMPTY, Sorted::EMPTY], hot: [Block::NONE; HOT], warm: false, limit: 0, generation: 0 }
     }
 
     /// Allows guest-physical addresses of that many bits.
@@ -237,7 +239,7 @@ impl MemSlots {
 
     /// A slot is changed.
     const fn changed(&mut self) {
-        self.hot = [Block::NONE; HOT];
+        self.forget_blocks();
         self.generation += 1;
     }
 
@@ -247,7 +249,7 @@ impl MemSlots {
     /// `NoSuchSlot`.
     pub fn slot_mut(&mut self, space: Space, id: SlotId) -> Result<&mut MemSlot, SlotRefused> {
         // Whatever is done with it.
-        self.hot = [Block::NONE; HOT];
+        self.forget_blocks();
         self.space_mut(space).slot_mut(id)
     }
 

@@ -27,6 +27,14 @@ impl MemSlots {
         Some(&self.spaces[0].blocks[place])
     }
 
+    /// Whatever is remembered may not be so any more.
+    pub(super) const fn forget_blocks(&mut self) {
+        if self.warm {
+            self.hot = [Block::NONE; HOT];
+            self.warm = false;
+        }
+    }
+
     /// Puts the block of `gfn` where it is looked for, `place` is its slot's; false when there is none.
     #[cold]
     #[inline(never)]
@@ -36,6 +44,7 @@ impl MemSlots {
         };
         let Ok(Some(block)) = Tree::open_block(slot, gfn, pool, memory) else { return false };
         self.hot[(gfn.0 / BLOCK) as usize % HOT] = block;
+        self.warm = true;
         self.spaces[0].blocks[place] = block;
         true
     }

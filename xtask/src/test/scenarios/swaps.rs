@@ -49,29 +49,35 @@ fn figure(told: &str, name: &str) -> anyhow::Result<u64> {
     digits[..end].parse().with_context(|| format!("there should be a number behind `{name}` in\n{told}"))
 }
 
-/// From ours to ours: ticks of a swap with nothing mapped and four slots, and of each page that is mapped. docs/console.md says what
-/// they are; the first should be 50 faults one day, which are 22,000.
-const FIXED: f64 = 270_000.0;
-const A_PAGE: f64 = 950.0;
+/// From ours to ours: ticks of a swap with nothing to hand over; docs/console.md says what they are. And those of each page that is
+/// mapped, of each slot, and of each frame that the pager has.
+const FIXED: f64 = 33_000.0;
+const A_PAGE: f64 = 16.0;
+const A_SLOT: f64 = 2_200.0;
+const A_FRAME: f64 = 0.7;
 
-/// How long a swap stops the guest, without the proofs of the ledger: what each page that is mapped costs, what each frame that the
-/// pager has, and what is left for none.
+/// How long a swap stops the guest, without the proofs of the ledger: what each page that is mapped costs, what each slot and each
+/// frame that the pager has, and what is left for none.
 pub fn pause(bench: &Bench, name: &str) -> anyhow::Result<String> {
     const FEW: u64 = 500;
     const MANY: u64 = 3000;
-    let [small, large] = paused(bench, name, [FEW, MANY], 24)?;
-    let [roomy, _] = paused(bench, name, [FEW, FEW], 88)?;
+    const MORE: u64 = 16;
+    let [small, large, divided] = paused(bench, name, [(FEW, 0), (MANY, 0), (FEW, MORE)], 24)?;
+    let [roomy] = paused(bench, name, [(FEW, 0)], 88)?;
     let mut shown = Vec::new();
     for (kind, what) in KINDS.iter().enumerate() {
         let ticks = |of: &Pauses| of[kind] as f64;
         let page = (ticks(&large) - ticks(&small)) / (MANY - FEW) as f64;
+        let slot = (ticks(&divided) - ticks(&small)) / MORE as f64;
         let frame = (ticks(&roomy) - ticks(&small)) / f64::from((88 - 24) * 256);
         // The guest's own memory, and what it has beside: see boot/swap.toml.
         let frames = f64::from((16 + 24) * 256 - 256);
-        let fixed = ticks(&small) - page * (FEW + OWN) as f64 - frame * frames;
-        let cheap = fixed <= FIXED && page <= A_PAGE;
-        ensure!(kind != 0 || cheap, "{what}: {fixed:.0} ticks and {page:.0} a page; {FIXED} and {A_PAGE} are allowed");
-        shown.push(format!("{what} {fixed:.0} + {page:.0} a page mapped + {frame:.1} a frame"));
+        let fixed = ticks(&small) - page * (FEW + OWN_PAGES) as f64 - slot * OWN_SLOTS as f64 - frame * frames;
+        let told =
+            format!("{what} {fixed:.0} + {page:.0} a page mapped + {slot:.0} a slot + {frame:.1} a frame of the pager");
+        let cheap = fixed <= FIXED && page <= A_PAGE && slot <= A_SLOT && frame <= A_FRAME;
+        ensure!(kind != 0 || cheap, "{told}: {FIXED}, {A_PAGE}, {A_SLOT} and {A_FRAME} are allowed");
+        shown.push(told);
     }
     Ok(shown.join(", "))
 }
@@ -80,25 +86,37 @@ pub fn pause(bench: &Bench, name: &str) -> anyhow::Result<String> {
 const REQUESTS: [&str; 4] = ["swap vmm-mm", "swap vmm-mm ledger", "swap pager-c", "swap vmm-mm"];
 const KINDS: [&str; 4] = ["ours to ours", "ours to ours by the ledger", "ours to C", "C to ours"];
 type Pauses = [u64; KINDS.len()];
-/// Pages that the guest has mapped when it begins.
-const OWN: u64 = 13;
+/// Pages that the guest has mapped when it begins, and slots that it has with the one that is filled.
+const OWN_PAGES: u64 = 13;
+const OWN_SLOTS: u64 = 4;
 
-/// The pauses of each kind, with so many pages mapped in each of two slots in turn, and so many MiB beside the guest's memory.
-fn paused(bench: &Bench, name: &str, sizes: [u64; 2], beside: u64) -> anyhow::Result<[Pauses; 2]> {
+/// The pauses of each kind, with so many pages mapped in one slot and so many empty slots beside in turn, and so many MiB beside the
+/// guest's memory.
+fn paused<const N: usize>(
+    bench: &Bench,
+    name: &str,
+    sizes: [(u64, u64); N],
+    beside: u64,
+) -> anyhow::Result<[Pauses; N]> {
     let trial = Trial::of("swap").set("task.supervisor.options.check=false");
     let trial = trial.set(&format!("task.vmm-mm.memory=guests + {beside} MiB"));
     let mut guest = Puppet::start(trial, bench, &format!("{name}.{beside}"))?;
-    let mut took = [Pauses::default(); 2];
-    for (took, pages) in took.iter_mut().zip(sizes) {
+    let mut took = [Pauses::default(); N];
+    for (took, (pages, more)) in took.iter_mut().zip(sizes) {
         guest.done(&format!("slot create 20 {HERE:#x} {pages}"))?;
+        (0..more).try_for_each(|n| {
+            guest.done(&format!("slot create {} {:#x} 1", 21 + n, HERE * 2 + (n << 16))).map(|_| ())
+        })?;
         guest.fill(HERE, (pages, 1), (5, 3))?;
         for (ticks, request) in took.iter_mut().zip(REQUESTS) {
             let told = guest.done(request)?;
             *ticks = figure(&told, "paused ticks=")?;
             let mapped = figure(&guest.done("stats")?, "frames_mapped ")?;
-            ensure!(mapped == pages + OWN, "{mapped} pages are mapped, where the guest has {pages} and {OWN}");
+            ensure!(mapped == pages + OWN_PAGES, "{mapped} pages are mapped, where the guest has {pages}");
+            let slots = guest.done("slot list")?.lines().count() as u64;
+            ensure!(slots == OWN_SLOTS + more || told.contains("pager-c"), "there are {slots} slots");
         }
-        guest.done("slot delete 20")?;
+        (20..21 + more).try_for_each(|id| guest.done(&format!("slot delete {id}")).map(|_| ()))?;
     }
     guest.end()?;
     Ok(took)
