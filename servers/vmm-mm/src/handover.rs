@@ -183,7 +183,7 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
             }
             let slot = slots.slot_mut(Space::Normal, id)?;
             let whole = slot.tree.page(offset, self.machine).is_large();
-            if whole && mapped < block(gfn).0 + BLOCK - gfn.0 {
+            if whole && mapped < BLOCK {
                 // Its other pages have entries of their own from now on, and are looked at one by one.
                 slot.tree.split(offset, self.machine);
                 self.counts.splits += 1;

@@ -192,3 +192,21 @@ fn a_pager_that_takes_over_waits_for_every_slot() {
     guest.write(0x204, Fill::Zero).expect("room");
     assert_eq!(guest.dirty(2).into_iter().collect::<Vec<_>>(), [4]);
 }
+
+/// A slot that was moved lies elsewhere in guest memory than its large pages do in its tree: around a fault in one, a part of its
+/// neighbour is mapped small, and all of that is handed over, wherever in the guest's block it begins.
+#[test]
+fn a_large_page_of_which_a_part_is_mapped_is_handed_over_whole() {
+    for base in [0x1001, 0x11ff] {
+        let mut guest = guest("huge", 2048, &[(1, 0, 1024, PLAIN)]);
+        [3, 1023].into_iter().for_each(|gfn| guest.write(gfn, Fill::Noise(gfn as u32)).expect("room"));
+        assert_eq!(guest.machine.large.len(), 2);
+        guest.relocate(1, base);
+        guest.holds = guest.holds.iter().map(|(gfn, fill)| (base + gfn, *fill)).collect();
+        guest.touch(base + 511, Rights::READ).expect("it is there");
+        let mapped = |guest: &Guest, offset| guest.machine.leaf(base + offset).is_some();
+        assert!(mapped(&guest, 512) && !mapped(&guest, 1023), "the second large page is mapped in part");
+        swap(&mut guest, "demand", 2048, 1);
+        reads_all(&mut guest);
+    }
+}
