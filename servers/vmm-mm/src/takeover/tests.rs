@@ -11,6 +11,7 @@ use ipc_proto::fault::ClaimedReply;
 use ipc_proto::grant::Rights;
 use ipc_proto::layout::HANDED_OVER;
 use ipc_proto::lifecycle::{Features, Hello};
+use ipc_proto::memop::Abilities;
 use ipc_proto::refused::DenyReason;
 use ipc_proto::slot::{SlotId, SlotReply, SlotRequest};
 use ipc_proto::version::PROTOCOL;
@@ -193,6 +194,17 @@ fn a_pager_that_takes_over_waits_for_every_slot() {
     assert_eq!(guest.dirty(2).into_iter().collect::<Vec<_>>(), [4]);
 }
 
+/// The ledger that the next pager reads is not told of VMs that the same pager has besides.
+#[test]
+fn a_pager_of_two_vms_is_not_handed_over() {
+    let mut guest = guest("demand", 100, &[(1, 0, 20, PLAIN)]);
+    guest.write(3, Fill::Noise(3)).expect("room");
+    assert!(matches!(guest.pager.control(1, HELLO, &mut guest.machine), SlotReply::Hello(_)));
+    assert_eq!(handed(&mut guest), Err(SlotRefused::NoHandOver));
+    assert_ne!(guest.machine.kept, HANDED_OVER);
+    guest.write(4, Fill::Noise(4)).expect("it answers as before");
+}
+
 /// A slot that was moved lies elsewhere in guest memory than its large pages do in its tree: around a fault in one, a part of its
 /// neighbour is mapped small, and all of that is handed over, wherever in the guest's block it begins.
 #[test]
@@ -209,4 +221,63 @@ fn a_large_page_of_which_a_part_is_mapped_is_handed_over_whole() {
         swap(&mut guest, "demand", 2048, 1);
         reads_all(&mut guest);
     }
+}
+
+/// A log makes large pages small, if it knows of them. On a CPU that writes down the pages themselves nobody would notice.
+#[test]
+fn a_large_page_is_taken_over_as_one() {
+    let mut guest = guest("huge", 2048, &[(1, 0, 512, PLAIN)]);
+    guest.machine.abilities = Abilities::ACCESSED_DIRTY;
+    guest.write(3, Fill::Noise(3)).expect("room");
+    swap(&mut guest, "huge", 2048, 1);
+    let logged = SlotRequest::SetFlags(Space::Normal, SlotId(1), SlotFlags::LOG_DIRTY_PAGES);
+    assert_eq!(guest.ask(logged), SlotReply::Done);
+    guest.write(5, Fill::Noise(5)).expect("room");
+    assert_eq!(guest.dirty(1).into_iter().collect::<Vec<_>>(), [5], "a log has no large page");
+    reads_all(&mut guest);
+}
+
+#[test]
+fn every_frame_that_is_not_mapped_is_free_after_a_takeover() {
+    let mut guest = guest("demand", 100, &[(1, 0, 20, PLAIN)]);
+    [3, 9].into_iter().for_each(|gfn| guest.write(gfn, Fill::Noise(gfn as u32)).expect("room"));
+    swap(&mut guest, "demand", 100, 1);
+    guest.delete(1);
+    // The head of what is kept, a bit for each frame, the slots' records.
+    let keeper = 3;
+    assert_eq!(guest.pager.vms[0].pool.left() + guest.machine.donated + keeper, 100);
+}
+
+/// Whoever handed over did not log: its large pages are mapped, and each D bit would say of 512 pages that they were written.
+#[test]
+fn what_is_logged_from_the_takeover_on_is_mapped_anew() {
+    let mut guest = guest("huge", 2048, &[(1, 0, 512, PLAIN)]);
+    guest.machine.abilities = Abilities::ACCESSED_DIRTY;
+    guest.write(3, Fill::Noise(3)).expect("room");
+    let told = handed(&mut guest).expect("there is room");
+    begin(&mut guest, "huge", 2048, 1);
+    assert!(matches!(guest.ask(HELLO), SlotReply::Hello(_)));
+    let logged = Slot { flags: SlotFlags::LOG_DIRTY_PAGES, ..told[0] };
+    assert_eq!(guest.ask(SlotRequest::Create(logged)), SlotReply::Done);
+    assert_eq!(guest.ask(SlotRequest::TakeOver), SlotReply::Done);
+    assert_eq!(guest.dirty(1).len(), 512, "each may have been written");
+    guest.write(5, Fill::Noise(5)).expect("room");
+    assert_eq!(guest.dirty(1).into_iter().collect::<Vec<_>>(), [5]);
+    reads_all(&mut guest);
+}
+
+#[test]
+fn a_leaf_that_reaches_beyond_its_slot_is_not_taken_over() {
+    let mut guest = guest("huge", 2048, &[(1, 0, 512, PLAIN)]);
+    guest.write(3, Fill::Noise(3)).expect("room");
+    let told = handed(&mut guest).expect("there is room");
+    begin(&mut guest, "huge", 2048, 1);
+    assert!(matches!(guest.ask(HELLO), SlotReply::Hello(_)));
+    let mapped = guest.machine.large.clone();
+    let cut = Slot { pages: 511, ..told[0] };
+    assert_eq!(guest.ask(SlotRequest::Create(cut)), SlotReply::Refused(SlotRefused::NoHandOver));
+    assert_eq!(guest.machine.large, mapped);
+    assert_eq!(guest.ask(SlotRequest::Create(told[0])), SlotReply::Done);
+    assert_eq!(guest.ask(SlotRequest::TakeOver), SlotReply::Done);
+    reads_all(&mut guest);
 }
