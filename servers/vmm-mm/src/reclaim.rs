@@ -162,7 +162,9 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
     pub fn view(&mut self, slots: &mut MemSlots, hand: Hand, purpose: Purpose, looks: Looks) -> Option<View> {
         let (gfn, offset) = self.next_known(slots, hand.gfn)?;
         let slot = slots.lookup(Space::Normal, gfn)?;
-        let pages = (BLOCK - gfn.0 % BLOCK).min(slot.pages() - offset);
+        // A slot that has moved has its blocks elsewhere than the guest: in one of both lie those that are taken away at once.
+        let in_tree = BLOCK - (slot.tree.skew() + offset) % BLOCK;
+        let pages = (BLOCK - gfn.0 % BLOCK).min(in_tree).min(slot.pages() - offset);
         let mut view = View { vm: self.vm, gfn, pages: pages as u16, resident: Bits::NONE, accessed: None, purpose };
         let stiff = match purpose {
             Purpose::Frames { .. } => Stiff::Left,
@@ -227,23 +229,26 @@ impl<M: Memory + Kernel> Mmu<'_, M> {
         count
     }
 
-    /// Unmaps neighbouring pages of one slot; what the CPU knows of their writes is noted first. A large page, which no
-    /// logged slot has, is made small.
+    /// Unmaps neighbouring pages of one slot, in one block of its tree; what the CPU knows of their writes is noted first. A
+    /// large page, which no logged slot has, is made small.
     ///
     /// # Errors
     /// `Kernel`, `OutOfMemory`; nothing is unmapped then.
     pub fn take_away(&mut self, slots: &mut MemSlots, first: Gfn, count: u64) -> Result<(), SlotRefused> {
-        let block = Gfn(first.0 - first.0 % BLOCK);
         if let Some(slot) = slots.lookup(Space::Normal, first)
             && slot.tree.page(slot.offset(first), self.machine).is_large()
         {
-            self.machine.unmap(self.vm, block, BLOCK).map_err(SlotRefused::Kernel)?;
-            if let Some(slot) = slots.lookup(Space::Normal, first) {
-                let offset = slot.offset(first);
-                slot.tree.split(offset, self.machine);
-                self.counts.splits += 1;
+            let whole = slot.is_congruent();
+            if whole {
+                let block = Gfn(first.0 - first.0 % BLOCK);
+                self.machine.unmap(self.vm, block, BLOCK).map_err(SlotRefused::Kernel)?;
             }
-            return Ok(());
+            slot.tree.split(slot.offset(first), self.machine);
+            self.counts.splits += 1;
+            if whole {
+                return Ok(());
+            }
+            // Where the slot lies now it is mapped small, if at all, and its neighbours in the guest's block are anybody's.
         }
         self.save_dirty(slots, first, count)?;
         self.machine.unmap(self.vm, first, count).map(|_| ()).map_err(SlotRefused::Kernel)

@@ -265,3 +265,41 @@ fn every_frame_comes_home() {
     // Three frames of notes for each reader of what was used stay.
     assert_eq!((pool.donated(), pool.left() + store.frames(), store.pages()), (6, 294, 0));
 }
+
+/// A slot that was moved lies across the guest's blocks: what is taken back of one large page at once ends where the next begins.
+#[test]
+fn a_large_page_that_begins_amid_a_block_is_split_before_a_page_of_it_is_taken() {
+    let mut guest = Guest::new("huge", 1600, 1024, NONE);
+    (0..1024).step_by(8).for_each(|gfn| guest.write(gfn, Fill::Easy(gfn as u32)).expect("it fits"));
+    assert_eq!(guest.machine.large.len(), 2);
+    guest.relocate(1, 0x2101);
+    guest.holds = guest.holds.iter().map(|(gfn, fill)| (0x2101 + gfn, *fill)).collect();
+    guest.choose("clock");
+    assert_eq!(guest.create(2, 0x4000, 1200), ipc_proto::slot::SlotReply::Done);
+    (0x4000..0x44b0).for_each(|gfn| guest.write(gfn, Fill::Noise(gfn as u32)).expect("it fits"));
+    for gfn in guest.holds.clone().into_keys() {
+        guest.read(gfn).expect("it fits");
+    }
+    guest.check();
+}
+
+/// Of the same: it is mapped small, and what else lies in the guest's block stays, with what its D bits say.
+#[test]
+fn a_large_page_that_is_taken_amid_a_block_leaves_its_neighbours_writes() {
+    let mut guest = Guest::new("huge", 600, 512, NONE);
+    let cpu = Cpu { abilities: Abilities::ACCESSED_DIRTY, largest: Level::Huge };
+    guest.machine.abilities = cpu.abilities;
+    guest.pager.equip(cpu, Some(Way::DirtyBits)).expect("the CPU has it");
+    guest.write(3, Fill::Easy(3)).expect("it fits");
+    guest.relocate(1, 0x1100);
+    guest.holds = [(0x1103, Fill::Easy(3))].into();
+    guest.choose("clock");
+    let logged = crate::testing::slot(2, 0x1000, 0x100, LOGGED);
+    assert_eq!(guest.ask(ipc_proto::slot::SlotRequest::Create(logged)), ipc_proto::slot::SlotReply::Done);
+    guest.write(0x1005, Fill::Easy(5)).expect("it fits");
+    assert_eq!(guest.create(3, 0x4000, 200), ipc_proto::slot::SlotReply::Done);
+    (0x4000..0x40c8).for_each(|gfn| guest.write(gfn, Fill::Noise(gfn as u32)).expect("it fits"));
+    assert!(guest.pager.vms[0].stats.splits > 0);
+    assert_eq!(guest.dirty(2), BTreeSet::from([5]));
+    guest.read(0x1103).expect("it fits");
+}
