@@ -46,6 +46,9 @@ impl Precopy {
     /// Begins to copy slot `id` to the slot that lies at `to`.
     pub fn begin(id: SlotId, to: Gfn, commands: &mut Commands, memory: &Ram) -> Result<Self, Wrong> {
         let from = commands.slot(id)?;
+        if to.0 < from.base.0 + from.pages && from.base.0 < to.0.saturating_add(from.pages) {
+            return Err(Wrong::OntoItself(id));
+        }
         if memory.tracks(to, from.pages) {
             return Err(Wrong::NoMemory(to.0.saturating_mul(4096)));
         }

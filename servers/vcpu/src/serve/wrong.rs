@@ -21,6 +21,8 @@ pub enum Wrong {
     NoMemory(u64),
     /// Pages of the copy that are not as the original.
     Differs(u64),
+    /// The copy would lie in the original.
+    OntoItself(SlotId),
     /// The copy went on and on.
     Diverges(u32),
     /// No more pages can be tracked.
@@ -53,6 +55,7 @@ impl fmt::Display for Wrong {
             Self::NoSlot(id) => write!(f, "there is no slot {}", id.0),
             Self::NoMemory(gpa) => write!(f, "no slot that allows it holds {gpa:#x}"),
             Self::Differs(pages) => write!(f, "{pages} pages of the copy differ from the original"),
+            Self::OntoItself(id) => write!(f, "slot {} is copied to where another slot lies, not onto itself", id.0),
             Self::Diverges(rounds) => write!(f, "after {rounds} rounds the guest still writes faster than is copied"),
             Self::TooManyTracked => f.write_str("no more pages can be tracked at once"),
             Self::NoShadow => f.write_str("this VM has no shadow: `cargo xtask run ... --set shadow=c` gives it one"),

@@ -209,6 +209,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 /// Its RAM is copied while it runs, and the copy is compared.
 fn copied(guest: &mut Live) -> anyhow::Result<String> {
     guest.done(&format!("slot create 10 {BESIDE:#x} {RAM_PAGES}"))?;
+    guest.refuses("precopy 2 0x100000", "not onto itself")?;
     let told = guest.done(&format!("precopy 2 {BESIDE:#x}"))?;
     let rounds: Vec<u64> = told.lines().filter_map(|line| number(line, "copied=").ok()).collect();
     anyhow::ensure!(
