@@ -3,7 +3,7 @@
 use crate::handover::Standstill;
 use crate::machine::{Kernel, Memory};
 use crate::memslot::MemSlots;
-use crate::policy::{Begins, Bits, Chosen, NxHuge, Overcommit, Purpose, View};
+use crate::policy::{Begins, Bits, Chosen, Duties, NxHuge, Overcommit, Purpose, View};
 use crate::pool::Owed;
 use crate::reclaim::Hand;
 use crate::seen;
@@ -12,9 +12,6 @@ use crate::store::{Content, Tree};
 use crate::tdp::Mmu;
 use ipc_proto::grant::Gfn;
 use ipc_proto::slot::Space;
-
-/// So many of a VM's frames are kept free under a policy that takes them back.
-const KEPT_FREE: u32 = 32;
 /// Pages that are compared at one notice.
 const PIECE: usize = 32;
 
@@ -64,9 +61,10 @@ impl Pager {
 
     /// Asks for the next notice, if there is something to do. At the start, and when another policy was chosen.
     pub fn wake<M: Memory + Kernel>(&mut self, machine: &mut M) {
-        let takes_back = self.policy.duties().overcommit == Overcommit::Yes;
+        let Duties { overcommit, free, .. } = self.policy.duties();
+        let takes_back = overcommit == Overcommit::Yes;
         for (vm, backing) in self.vms.iter_mut().zip(&mut self.backing.vms) {
-            vm.pool.keep_free(if takes_back { vm.pool.total() / KEPT_FREE } else { 0 });
+            vm.pool.keep_free(if takes_back { vm.pool.total().checked_div(free).unwrap_or(0) } else { 0 });
             if takes_back {
                 backing.zstore.reserve(&mut vm.pool, machine);
             }

@@ -245,7 +245,7 @@ policies! {
     eager::Eager = Eager;
     huge::Huge = Huge::default();
     stride::Stride = Stride::default();
-    clock::Clock = Clock;
+    clock::Clock = Clock::default();
     share::Share = Share::default();
     wss::Wss = Wss::default();
 }

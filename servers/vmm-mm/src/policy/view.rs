@@ -118,6 +118,8 @@ impl Verdict {
 pub struct Duties {
     /// Whether slots may be larger than the frames there are.
     pub overcommit: Overcommit,
+    /// One of so many frames is kept free, where frames are taken back; with 0 nothing is taken back before a fault waits for it.
+    pub free: u32,
     /// Ticks between two views that are shown without need; `None` for never.
     pub period: Option<u64>,
     /// What is asked of the machine for such a view.
@@ -153,5 +155,5 @@ pub enum ZeroPages {
 
 impl Duties {
     /// None.
-    pub const NONE: Self = Self { overcommit: Overcommit::No, period: None, looks: Looks::Resident };
+    pub const NONE: Self = Self { overcommit: Overcommit::No, free: 32, period: None, looks: Looks::Resident };
 }

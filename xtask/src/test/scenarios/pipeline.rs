@@ -283,7 +283,8 @@ pub fn shared(bench: &Bench, name: &str) -> anyhow::Result<String> {
 /// A fault that must wait for a frame is promised and kept: its page has its content.
 pub fn promised(bench: &Bench, name: &str) -> anyhow::Result<String> {
     const PAGES: u64 = 2500;
-    let sets = ["policy=clock", "vm.memory=8 MiB", "task.vmm-mm.memory=guests + 2 MiB"];
+    // Nothing is taken back before it is missed.
+    let sets = ["policy=clock", "policy.free=0", "vm.memory=8 MiB", "task.vmm-mm.memory=guests + 2 MiB"];
     let trial = sets.iter().fold(Trial::of("puppet"), |trial, set| trial.set(set));
     let mut guest = Puppet::start(trial, bench, name)?;
     guest.done(&format!("slot create 20 {HERE:#x} {PAGES}"))?;
