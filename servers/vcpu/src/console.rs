@@ -32,7 +32,11 @@ pub struct Entry {
 /// Every command.
 pub const COMMANDS: &[Entry] = &[
     Entry { name: "help", arguments: "", about: "this list" },
-    Entry { name: "stats", arguments: "", about: "what the pager, the kernel and this server counted for the VM" },
+    Entry {
+        name: "stats",
+        arguments: "[NAME]",
+        about: "what the pager, the kernel and this server counted for the VM, or what of it is named so",
+    },
     Entry { name: "why", arguments: "GPA", about: "what pager and ledger know of an address, and the last answers" },
     Entry { name: "ledger", arguments: "[GPA [LINES]]", about: "what the kernel has mapped, from an address on" },
     Entry { name: "slot", arguments: "list", about: "the memory slots" },
@@ -104,8 +108,8 @@ pub enum Way {
 pub enum Request<'a> {
     /// `help`
     Help,
-    /// `stats`
-    Stats,
+    /// `stats`: what has that in its name.
+    Stats(&'a str),
     /// `why`
     Why(Gpa),
     /// `ledger`: from that address on, at most so many lines.
@@ -205,7 +209,8 @@ impl<'a> Request<'a> {
         }
         Some(match (name, words.get(..count)?) {
             ("help", []) => Self::Help,
-            ("stats", []) => Self::Stats,
+            ("stats", []) => Self::Stats(""),
+            ("stats", [name]) => Self::Stats(name),
             ("why", [gpa]) => Self::Why(Gpa(number(gpa)?)),
             ("ledger", []) => Self::Ledger(Gpa(0), LINES),
             ("ledger", [gpa]) => Self::Ledger(Gpa(number(gpa)?), LINES),

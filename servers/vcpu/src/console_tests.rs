@@ -16,7 +16,8 @@ fn every_form_in_the_list_is_understood() {
     let both = SlotFlags::LOG_DIRTY_PAGES | SlotFlags::READONLY;
     for (line, request) in [
         ("help", Request::Help),
-        ("stats", Request::Stats),
+        ("stats", Request::Stats("")),
+        ("stats invepts", Request::Stats("invepts")),
         ("why 0x1000", Request::Why(Gpa(4096))),
         ("ledger", Request::Ledger(Gpa(0), 16)),
         ("ledger 0x100000", Request::Ledger(Gpa(1 << 20), 16)),

@@ -108,15 +108,15 @@ impl Commands {
                     say(line, format_args!(" {}{space}{}: {}", entry.name, entry.arguments, entry.about));
                 }
             }
-            Request::Stats => self.stats(machine, line)?,
+            Request::Stats(name) => self.stats(name, machine, line)?,
             Request::Why(gpa) => {
-                self.tell(Topic::Why(gpa), line)?;
+                self.tell(Topic::Why(gpa), "", line)?;
                 let halted = if machine.is_halted() { "waits in HLT" } else { "runs" };
                 say(line, format_args!(" vcpu 0 {halted}"));
             }
             Request::Ledger(from, lines) => self.ledger(from, lines, line),
-            Request::Slots => self.tell(Topic::Slots, line)?,
-            Request::Policy => self.tell(Topic::Policy, line)?,
+            Request::Slots => self.tell(Topic::Slots, "", line)?,
+            Request::Policy => self.tell(Topic::Policy, "", line)?,
             Request::SetPolicy(text) => self.set_policy(text, line)?,
             Request::Create(slot) => {
                 self.pager.request(&SlotRequest::Create(slot))?;
@@ -143,8 +143,8 @@ impl Commands {
             Request::Poke(gpa, _) if memory.tracks(Gpa(gpa).gfn(), 2) => return Err(Wrong::NoMemory(gpa)),
             Request::Poke(gpa, value) => self.poke(gpa, value)?,
             Request::Shadow(kinds) => shadow::tell(self.vm, kinds, |told| say(line, format_args!(" {told}")))?,
-            Request::Kill => self.begin_anew(&Order::Kill, line)?,
-            Request::Restart => self.begin_anew(&Order::Restart, line)?,
+            Request::Kill => say(line, format_args!("{}", lives::anew(&Order::Kill, &self.images)?)),
+            Request::Restart => say(line, format_args!("{}", lives::anew(&Order::Restart, &self.images)?)),
             Request::Swap(image, way) => {
                 let image = self.images.find(image)?;
                 let before = self.image.as_ref().or(self.images.first()).cloned().unwrap_or_default();
@@ -164,14 +164,6 @@ impl Commands {
         Ok(())
     }
 
-    /// The next life of the pager has the image of this one. The guest stands still until it has begun.
-    fn begin_anew(&self, order: &Order, line: &mut Line) -> Verdict {
-        let start = rt::tsc();
-        lives::order(order, &self.images)?;
-        say(line, format_args!(" paused ticks={}", rt::tsc() - start));
-        Ok(())
-    }
-
     /// Another policy answers faults from now on. The guest stands still until the pager has said so, and no longer.
     fn set_policy(&mut self, text: Text, line: &mut Line) -> Verdict {
         let start = rt::tsc();
@@ -182,7 +174,7 @@ impl Commands {
             }
             Err(why) => {
                 if matches!(why, PagerError::Refused(_, SlotRefused::UnknownPolicy | SlotRefused::BadOption)) {
-                    self.tell(Topic::Policy, line)?;
+                    self.tell(Topic::Policy, "", line)?;
                 }
                 return Err(why.into());
             }
@@ -293,25 +285,32 @@ impl Commands {
         verdict
     }
 
-    fn stats(&self, machine: &Machine, line: &mut Line) -> Verdict {
-        self.tell(Topic::Stats, line)?;
+    /// The figures that have `part` in their name.
+    fn stats(&self, part: &str, machine: &Machine, line: &mut Line) -> Verdict {
+        self.tell(Topic::Stats, part, line)?;
+        let mut figure = |name: &str, value: u64| {
+            if name.contains(part) {
+                say(line, format_args!(" {name} {value}"));
+            }
+        };
         let figures = machine.figures();
-        say(line, format_args!(" exits.served {}", figures.exits));
-        say(line, format_args!(" interrupts.delivered {}", figures.interrupts));
+        figure("exits.served", figures.exits);
+        figure("interrupts.delivered", figures.interrupts);
         if let Ok([_, tables_left, mapped, _, invepts, _]) = rt::mem_op(usize::from(self.vm), MemOp::Info, [0; 4]) {
-            say(line, format_args!(" tables_left {tables_left}"));
-            say(line, format_args!(" frames_mapped {mapped}"));
-            say(line, format_args!(" invepts {invepts}"));
+            figure("tables_left", tables_left);
+            figure("frames_mapped", mapped);
+            figure("invepts", invepts);
         }
         Ok(())
     }
 
-    /// Has the pager tell of something, line by line.
-    fn tell(&self, topic: Topic, line: &mut Line) -> Verdict {
+    /// Has the pager tell of something, line by line: what of it has `part` in its line.
+    fn tell(&self, topic: Topic, part: &str, line: &mut Line) -> Verdict {
         for number in 0..u16::MAX {
             let request = SlotRequest::Tell(topic, number);
             match self.pager.ask(&request)? {
-                SlotReply::Line(text) => say(line, format_args!(" {text}")),
+                SlotReply::Line(text) if text.as_str().contains(part) => say(line, format_args!(" {text}")),
+                SlotReply::Line(_) => {}
                 SlotReply::Done => {
                     if number == 0 {
                         say(line, format_args!(" the pager has no lines about that, and need not have any"));

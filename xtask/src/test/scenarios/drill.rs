@@ -288,7 +288,7 @@ fn ends(guest: Live) -> anyhow::Result<()> {
 
 /// A figure of the system's `stats`.
 fn figure(guest: &Live, name: &str) -> anyhow::Result<u64> {
-    number(&guest.done("stats")?, name)
+    number(&guest.done(&format!("stats {}", name.trim()))?, name)
 }
 
 /// The number behind `before`.

@@ -77,7 +77,7 @@ impl Puppet {
 
     /// A figure of `stats`.
     fn figure(&self, name: &str) -> anyhow::Result<u64> {
-        let stats = self.done("stats")?;
+        let stats = self.done(&format!("stats {name}"))?;
         let value = stats.lines().find_map(|line| line.trim().strip_prefix(name)?.trim().parse().ok());
         value.with_context(|| format!("there should be a figure {name} in\n{stats}"))
     }

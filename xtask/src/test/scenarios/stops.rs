@@ -55,9 +55,9 @@ pub fn no_pager(bench: &Bench, name: &str) -> anyhow::Result<String> {
 
 /// The time that was given is all it gets.
 pub fn timeout(bench: &Bench, name: &str) -> anyhow::Result<String> {
-    let seen = Trial::of("touch").set("vm.kernel=touch-forever").within(40).run(bench, name)?;
+    let seen = Trial::of("touch").set("vm.kernel=touch-forever").within(25).run(bench, name)?;
     seen.ends(Status::Timeout)?.shows("forever: going round")?;
     let reason = seen.value("reason")?.as_str().unwrap_or_default();
-    seen.holds(reason.contains("not ended after 40 s"), &format!("the summary should say why, not `{reason}`"))?;
+    seen.holds(reason.contains("not ended after 25 s"), &format!("the summary should say why, not `{reason}`"))?;
     Ok(String::new())
 }

@@ -111,7 +111,7 @@ fn paused<const N: usize>(
         for (ticks, request) in took.iter_mut().zip(REQUESTS) {
             let told = guest.done(request)?;
             *ticks = figure(&told, "paused ticks=")?;
-            let mapped = figure(&guest.done("stats")?, "frames_mapped ")?;
+            let mapped = figure(&guest.done("stats frames_mapped")?, "frames_mapped ")?;
             ensure!(mapped == pages + OWN_PAGES, "{mapped} pages are mapped, where the guest has {pages}");
             let slots = guest.done("slot list")?.lines().count() as u64;
             ensure!(slots == OWN_SLOTS + more, "there are {slots} slots");
@@ -197,7 +197,7 @@ pub fn goes_on(bench: &Bench, name: &str) -> anyhow::Result<String> {
 pub fn larger(bench: &Bench, name: &str) -> anyhow::Result<String> {
     let sets = ["policy=clock", "task.vmm-mm.memory=6 MiB"];
     let mut guest = filled(sets.iter().fold(Trial::of("swap"), |trial, set| trial.set(set)), bench, name)?;
-    let packed = figure(&guest.done("stats")?, "compressions ")?;
+    let packed = figure(&guest.done("stats compressions")?, "compressions ")?;
     ensure!(packed > 300, "the guest should have more pages than its pager has frames, and not only {packed} more");
     let mut shown = String::new();
     for time in 0..2 {
