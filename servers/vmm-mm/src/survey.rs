@@ -12,6 +12,7 @@ use crate::store::{Content, Tree};
 use crate::tdp::Mmu;
 use ipc_proto::grant::Gfn;
 use ipc_proto::slot::Space;
+
 /// Pages that are compared at one notice.
 const PIECE: usize = 32;
 

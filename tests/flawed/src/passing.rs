@@ -38,6 +38,8 @@ pub enum Step {
     Adopted,
     /// Greeted behind that, and the answer not sent.
     Greeted,
+    /// Behind that, before anybody has said that it stays.
+    Answered,
     /// With a page taken from the guest that is nowhere else yet.
     Unmapped,
     /// With a part of a compressed page written.
@@ -66,7 +68,7 @@ pub const HAND_OVER: &[Step] = &[
     Step::Never,
 ];
 /// Steps of a pager that goes on from what another one has kept.
-pub const GO_ON: &[Step] = &[Step::Never, Step::Adopted, Step::Never, Step::Greeted];
+pub const GO_ON: &[Step] = &[Step::Never, Step::Adopted, Step::Never, Step::Greeted, Step::Never, Step::Answered];
 /// Steps of a page that goes.
 pub const RECLAIM: &[Step] = &[Step::Unmapped, Step::HalfPacked];
 
@@ -78,6 +80,7 @@ pub struct Passing {
     step: Step,
     kept: u64,
     faults: u64,
+    greeted: bool,
     after: u64,
     /// How often it does still what it dies over.
     left: u32,
@@ -92,7 +95,7 @@ impl Passing {
         }
         // One question of the one that hands over is about many pages.
         let left = if step == Step::HalfHanded { 3 } else { HALF };
-        Self { step, kept, faults: 0, after, left }
+        Self { step, kept, faults: 0, greeted: false, after, left }
     }
 
     /// For [`vmm_mm::task::serve`].
@@ -105,6 +108,9 @@ impl Passing {
                 }
                 let mut dying = self.dying(machine)?;
                 Some(pager.answer(&fault, &mut dying))
+            }
+            Received::Notice(..) if self.step == Step::Answered && self.greeted => {
+                panic!("here is the flaw: {:?}", self.step)
             }
             Received::Notice(..) => {
                 // What is done here need not be done by whoever is told of the notice next.
@@ -132,6 +138,11 @@ impl Passing {
         let bytes = bytes.get_mut(..len)?;
         rt::read_message(bytes);
         let request = wire::decode(bytes).ok()?;
+        if let SlotRequest::Hello(_) = request {
+            self.greeted = true;
+            // Behind its answer a notice is there at once, before whoever has asked comes any further.
+            rt::timer(rt::tsc());
+        }
         let (over, unsent) = match (self.step, request) {
             (Step::Asked, SlotRequest::HandOver(_)) | (Step::Told, SlotRequest::HandOver(1..)) => {
                 panic!("here is the flaw: {:?}", self.step)

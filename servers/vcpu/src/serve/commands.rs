@@ -1,6 +1,7 @@
 //! What the control console's requests do: most are asked of the pager.
 
 use super::control::say;
+use super::figures;
 use super::line::Line;
 use super::lives::{self, Images};
 use super::pager::{Asked, Pager, PagerError};
@@ -108,15 +109,15 @@ impl Commands {
                     say(line, format_args!(" {}{space}{}: {}", entry.name, entry.arguments, entry.about));
                 }
             }
-            Request::Stats(name) => self.stats(name, machine, line)?,
+            Request::Stats(part) => figures::say_those(part, (self.vm, &self.pager), machine, line)?,
             Request::Why(gpa) => {
-                self.tell(Topic::Why(gpa), "", line)?;
+                self.tell(Topic::Why(gpa), line)?;
                 let halted = if machine.is_halted() { "waits in HLT" } else { "runs" };
                 say(line, format_args!(" vcpu 0 {halted}"));
             }
             Request::Ledger(from, lines) => self.ledger(from, lines, line),
-            Request::Slots => self.tell(Topic::Slots, "", line)?,
-            Request::Policy => self.tell(Topic::Policy, "", line)?,
+            Request::Slots => self.tell(Topic::Slots, line)?,
+            Request::Policy => self.tell(Topic::Policy, line)?,
             Request::SetPolicy(text) => self.set_policy(text, line)?,
             Request::Create(slot) => {
                 self.pager.request(&SlotRequest::Create(slot))?;
@@ -143,8 +144,8 @@ impl Commands {
             Request::Poke(gpa, _) if memory.tracks(Gpa(gpa).gfn(), 2) => return Err(Wrong::NoMemory(gpa)),
             Request::Poke(gpa, value) => self.poke(gpa, value)?,
             Request::Shadow(kinds) => shadow::tell(self.vm, kinds, |told| say(line, format_args!(" {told}")))?,
-            Request::Kill => say(line, format_args!("{}", lives::anew(&Order::Kill, &self.images)?)),
-            Request::Restart => say(line, format_args!("{}", lives::anew(&Order::Restart, &self.images)?)),
+            Request::Kill => self.begin_anew(&Order::Kill, line)?,
+            Request::Restart => self.begin_anew(&Order::Restart, line)?,
             Request::Swap(image, way) => {
                 let image = self.images.find(image)?;
                 let before = self.image.as_ref().or(self.images.first()).cloned().unwrap_or_default();
@@ -164,6 +165,14 @@ impl Commands {
         Ok(())
     }
 
+    /// The next life of the pager has the image of this one. The guest stands still until it has begun.
+    fn begin_anew(&self, order: &Order, line: &mut Line) -> Verdict {
+        let start = rt::tsc();
+        lives::order(order, &self.images)?;
+        say(line, format_args!(" paused ticks={}", rt::tsc() - start));
+        Ok(())
+    }
+
     /// Another policy answers faults from now on. The guest stands still until the pager has said so, and no longer.
     fn set_policy(&mut self, text: Text, line: &mut Line) -> Verdict {
         let start = rt::tsc();
@@ -174,7 +183,7 @@ impl Commands {
             }
             Err(why) => {
                 if matches!(why, PagerError::Refused(_, SlotRefused::UnknownPolicy | SlotRefused::BadOption)) {
-                    self.tell(Topic::Policy, "", line)?;
+                    self.tell(Topic::Policy, line)?;
                 }
                 return Err(why.into());
             }
@@ -285,47 +294,10 @@ impl Commands {
         verdict
     }
 
-    /// The figures that have `part` in their name.
-    fn stats(&self, part: &str, machine: &Machine, line: &mut Line) -> Verdict {
-        self.tell(Topic::Stats, part, line)?;
-        let mut figure = |name: &str, value: u64| {
-            if name.contains(part) {
-                say(line, format_args!(" {name} {value}"));
-            }
-        };
-        let figures = machine.figures();
-        figure("exits.served", figures.exits);
-        figure("interrupts.delivered", figures.interrupts);
-        if let Ok([_, tables_left, mapped, _, invepts, _]) = rt::mem_op(usize::from(self.vm), MemOp::Info, [0; 4]) {
-            figure("tables_left", tables_left);
-            figure("frames_mapped", mapped);
-            figure("invepts", invepts);
-        }
-        Ok(())
-    }
-
-    /// Has the pager tell of something, line by line: what of it has `part` in its line.
-    fn tell(&self, topic: Topic, part: &str, line: &mut Line) -> Verdict {
-        for number in 0..u16::MAX {
-            let request = SlotRequest::Tell(topic, number);
-            match self.pager.ask(&request)? {
-                SlotReply::Line(text) if text.as_str().contains(part) => say(line, format_args!(" {text}")),
-                SlotReply::Line(_) => {}
-                SlotReply::Done => {
-                    if number == 0 {
-                        say(line, format_args!(" the pager has no lines about that, and need not have any"));
-                    }
-                    return Ok(());
-                }
-                SlotReply::Refused(why) => return Err(PagerError::Refused(Asked::of(&request), why).into()),
-                SlotReply::Hello(_)
-                | SlotReply::Dirty(_)
-                | SlotReply::Idle(_)
-                | SlotReply::Left(_)
-                | SlotReply::Slot(_) => {
-                    return Err(PagerError::Nonsense(Asked::of(&request)).into());
-                }
-            }
+    /// Has the pager tell of something, line by line.
+    fn tell(&self, topic: Topic, line: &mut Line) -> Verdict {
+        if self.pager.tell(topic, |text| say(line, format_args!(" {text}")))? == 0 {
+            say(line, format_args!(" the pager has no lines about that, and need not have any"));
         }
         Ok(())
     }

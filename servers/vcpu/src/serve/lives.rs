@@ -86,19 +86,3 @@ pub fn order(order: &Order, images: &Images) -> Result<(), NotSupervised> {
         Ok(Supervised::Malformed) | Err(_) => Err(NotSupervised::Nonsense),
     }
 }
-
-/// For how many ticks the guest stood still.
-pub struct Paused(u64);
-
-impl fmt::Display for Paused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, " paused ticks={}", self.0)
-    }
-}
-
-/// The next life of the pager has the image of this one.
-pub fn anew(what: &Order, images: &Images) -> Result<Paused, NotSupervised> {
-    let start = rt::tsc();
-    order(what, images)?;
-    Ok(Paused(rt::tsc() - start))
-}

@@ -3,6 +3,7 @@
 mod commands;
 mod console;
 mod control;
+mod figures;
 mod guest;
 mod host_clock;
 mod line;

@@ -161,6 +161,24 @@ impl Pager {
         done(request, self.ask(request)?)
     }
 
+    /// Has it tell of something, line by line; says how many there were.
+    pub fn tell(&self, topic: Topic, mut line: impl FnMut(&str)) -> Result<u16, PagerError> {
+        for number in 0..u16::MAX {
+            let request = SlotRequest::Tell(topic, number);
+            match self.ask(&request)? {
+                SlotReply::Line(text) => line(text.as_str()),
+                SlotReply::Done => return Ok(number),
+                SlotReply::Refused(why) => return Err(PagerError::Refused(Asked::of(&request), why)),
+                SlotReply::Hello(_)
+                | SlotReply::Dirty(_)
+                | SlotReply::Idle(_)
+                | SlotReply::Left(_)
+                | SlotReply::Slot(_) => return Err(PagerError::Nonsense(Asked::of(&request))),
+            }
+        }
+        Ok(u16::MAX)
+    }
+
     /// Asks for anything. What changes something is told to the shadow too.
     pub fn ask(&self, request: &SlotRequest) -> Result<SlotReply, PagerError> {
         let answer = self.ask_until_answered(request)?;

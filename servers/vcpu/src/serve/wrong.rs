@@ -15,6 +15,8 @@ pub enum Wrong {
     Pager(PagerError),
     /// The supervisor does not do it.
     Supervised(NotSupervised),
+    /// No figure is named so.
+    NoFigure,
     /// No slot of this server's has that number.
     NoSlot(SlotId),
     /// No slot holds that address, or none that may be used so.
@@ -52,6 +54,7 @@ impl fmt::Display for Wrong {
         match self {
             Self::Pager(error) => error.fmt(f),
             Self::Supervised(why) => why.fmt(f),
+            Self::NoFigure => f.write_str("no figure has that in its name: `stats` alone lists them all"),
             Self::NoSlot(id) => write!(f, "there is no slot {}", id.0),
             Self::NoMemory(gpa) => write!(f, "no slot that allows it holds {gpa:#x}"),
             Self::Differs(pages) => write!(f, "{pages} pages of the copy differ from the original"),
